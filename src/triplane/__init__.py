@@ -1,0 +1,1 @@
+"""Triplane: a Kubernetes operator for accountable agent work."""

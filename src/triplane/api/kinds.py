@@ -1,0 +1,20 @@
+"""The nine kinds of this version, by name."""
+
+from collections.abc import Mapping
+
+from triplane.api.agent import Agent
+from triplane.api.agentsession import AgentSession
+from triplane.api.artifact import Artifact
+from triplane.api.capability import Capability
+from triplane.api.graph import Graph
+from triplane.api.harness import Harness
+from triplane.api.meta import Resource
+from triplane.api.node import Node
+from triplane.api.review import Review
+from triplane.api.task import Task
+
+KINDS: Mapping[str, type[Resource]] = {
+    cls.kind_name(): cls
+    for cls in (Graph, Node, Task, Agent, Harness, Capability, AgentSession, Artifact, Review)
+}
+"""Kind name to model, in the order in which lists of kinds are shown."""

@@ -1,0 +1,106 @@
+"""The values of the log: event bodies, receipts, recorded entries, and what verification found.
+
+An *event body* is everything the caller decides; the sequencer adds ``v``, ``origin``, ``seq``, ``prev``
+and ``time``. See docs/reference/log-format.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+JsonObject = Mapping[str, Any]
+
+SYSTEM_STREAM = "system"
+SYSTEM_ACTOR = "system"
+GENESIS_PREV = "0" * 64
+
+
+@dataclass(frozen=True, slots=True)
+class EventSubject:
+    """The object an event is about. Names are declared non-personal; labels only ``triplane.dev/…``."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    generation: int = 0
+    api_version: str = "triplane.dev/v1alpha1"
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventBody:
+    """What a caller appends. ``id`` is ``type/uid/n[/key]`` and deterministic; no clock is involved."""
+
+    id: str
+    type: str
+    stream: str
+    """``graph/<uid>`` or ``system``."""
+    actor: str
+    """Principal id, or ``system``."""
+    subject: EventSubject
+    data: JsonObject = field(default_factory=dict)
+    """Small structured facts, at most 16 KiB as JSON, no floats, no personal data, no prose."""
+    blobs: tuple[str, ...] = ()
+    """Digests (``sha256:…``) of payloads in the content store, at most 64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What an append returns, the first time and every time after."""
+
+    id: str
+    seq: int
+    leaf_hash: str
+    """Lowercase hex RFC 6962 leaf hash of the stored octets."""
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry as stored: the octets are the truth, ``entry`` is their parsed form."""
+
+    seq: int
+    octets: bytes
+    leaf_hash: str
+    entry: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class EventFilter:
+    """Conjunction of conditions for ``query`` and ``stream``; empty means everything."""
+
+    types: frozenset[str] = frozenset()
+    kind: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+    uid: str | None = None
+    stream: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Break:
+    """The first thing wrong with a chain."""
+
+    seq: int
+    reason: str
+    """One of the documented reasons, CamelCase (docs/reference/log-format.md)."""
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """What ``verify_chain`` established. ``ok`` is False also when nothing was checked."""
+
+    origin: str
+    first: int
+    last: int
+    count: int
+    root: str
+    """Hex RFC 6962 root over entries 0..last, empty when verification began later than 0."""
+    broken: Break | None = None
+
+    @property
+    def ok(self) -> bool:
+        return self.broken is None and self.count > 0

@@ -1,0 +1,1 @@
+"""Decisions, pure: values in, values out. No clock, no environment, no network, no I/O."""

@@ -1,0 +1,183 @@
+"""The values of execution: offers, launch permits, claims, runs and their results.
+
+A *run* is one claim-to-finish of a session. Its states::
+
+    permitted ─claim─► claimed ─start─► started ─finish─► finished
+        │                 │                │
+        └─ (expires)      └──── lose ──────┴──► lost        revoke ─► revoked (from any live state)
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+EMPTY_OBJECT_DIGEST = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+"""SHA-256 of ``{}``: authority and policy digest while those kinds do not exist."""
+PERMIT_SECONDS = 10
+"""Longest life of a launch permit."""
+
+
+class RunState(StrEnum):
+    """Where a run is."""
+
+    PERMITTED = "permitted"
+    CLAIMED = "claimed"
+    STARTED = "started"
+    FINISHED = "finished"
+    LOST = "lost"
+    REVOKED = "revoked"
+
+
+LIVE_RUN_STATES = frozenset({RunState.CLAIMED, RunState.STARTED})
+
+
+class Outcome(StrEnum):
+    """How a finished run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    REFUSED = "refused"
+    """The host refused to run it (program missing or altered, inputs unusable, no sandbox)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A session made claimable. ``work_order`` is the part that is the same in every run."""
+
+    session_uid: str
+    namespace: str
+    name: str
+    task_uid: str
+    graph_uid: str
+    agent_uid: str
+    agent_name: str
+    role: str
+    snapshot_digest: str
+    work_order: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to launch one run, decided on policies and ancestors read a moment ago."""
+
+    session_uid: str
+    run: int
+    counter: int
+    snapshot_digest: str
+    revocation_revision: int
+    authority_digest: str = EMPTY_OBJECT_DIGEST
+    policy_digest: str = EMPTY_OBJECT_DIGEST
+    run_inputs: Mapping[str, Any] = field(default_factory=dict)
+    """What differs from run to run: findings, resume state."""
+    seconds: float = PERMIT_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A run handed to a runner."""
+
+    session_uid: str
+    namespace: str
+    name: str
+    task_uid: str
+    graph_uid: str
+    agent_uid: str
+    agent_name: str
+    role: str
+    run: int
+    permit_counter: int
+    runner: str
+    instance: str
+    work_order: Mapping[str, Any]
+    run_inputs: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOutput:
+    """An output as uploaded and accepted by the gateway."""
+
+    name: str
+    path: str
+    digest: str
+    media_type: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a run consumed, as its harness reports."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_minor_units: int = 0
+
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """How a run ended. ``reflection`` is a digest; a run without one never succeeds."""
+
+    outcome: Outcome
+    reason: str
+    """CamelCase, from docs/reference/reasons.md."""
+    message: str
+    outputs: tuple[RunOutput, ...] = ()
+    reflection: str | None = None
+    usage: Usage = Usage()
+    exit_code: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceipt:
+    """A journal segment is noted; ``first`` is False on a repeat."""
+
+    sequence: int
+    digest: str
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run as the store knows it."""
+
+    run: int
+    state: RunState
+    permit_counter: int
+    permit_expired: bool
+    runner: str | None = None
+    instance: str | None = None
+    counter: int = 0
+    """Renewal counter of the lease."""
+    records: int = 0
+    """Journal segments noted."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What the host reported at start: isolation, measured digests."""
+    result: RunResult | None = None
+    end_reason: str | None = None
+    """Why it was lost or revoked."""
+    run_inputs: Mapping[str, Any] = field(default_factory=dict)
+    claimed_at: str | None = None
+    started_at: str | None = None
+    ended_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SessionView:
+    """One session with its runs, oldest first."""
+
+    offer: Offer
+    runs: tuple[RunView, ...]
+    revoked: str | None = None
+    closed: bool = False
+    record_digests: tuple[tuple[int, int, str], ...] = ()
+    """(run, sequence, digest) of every journal segment."""
+
+    @property
+    def last_run(self) -> RunView | None:
+        return self.runs[-1] if self.runs else None

@@ -1,0 +1,82 @@
+"""The error tree. Every message says what is wrong, where, and what to do.
+
+TriplaneError
+├── InvalidInput          what the caller sent can never be accepted
+│   ├── InvalidEntry      an event body breaks the entry format
+│   └── InvalidDigest     not ``sha256:`` and 64 lowercase hex digits
+├── Conflict              the request contradicts what is recorded
+│   ├── IdReused          same event id, other body
+│   ├── SequenceGap       a record is not the next one
+│   └── PermitRefused     a claim without a valid permit
+├── NotFound              nothing is recorded under that name
+│   └── BlobMissing       a digest the content store does not hold
+├── Corrupt               stored octets are not what was stored
+├── TooLarge              over a documented cap
+├── Fenced                this writer's epoch is over; a newer one has begun
+├── Forbidden             the caller may not do this
+└── Unavailable           a backend cannot be reached now; try again later
+"""
+
+
+class TriplaneError(Exception):
+    """Base of every error Triplane raises on purpose."""
+
+
+class InvalidInput(TriplaneError):
+    """What the caller sent can never be accepted as it is."""
+
+
+class InvalidEntry(InvalidInput):
+    """An event body breaks the entry format."""
+
+
+class InvalidDigest(InvalidInput):
+    """Not ``sha256:`` followed by 64 lowercase hexadecimal digits."""
+
+
+class Conflict(TriplaneError):
+    """The request contradicts what is recorded."""
+
+
+class IdReused(Conflict):
+    """An event with this id and another body is already in the log."""
+
+
+class SequenceGap(Conflict):
+    """A record does not carry the next sequence number."""
+
+    def __init__(self, message: str, *, expected: int) -> None:
+        super().__init__(message)
+        self.expected = expected
+
+
+class PermitRefused(Conflict):
+    """The launch permit is absent, expired, used, revoked or of another run."""
+
+
+class NotFound(TriplaneError):
+    """Nothing is recorded under that name."""
+
+
+class BlobMissing(NotFound):
+    """The content store does not hold this digest."""
+
+
+class Corrupt(TriplaneError):
+    """Stored octets are not what was stored."""
+
+
+class TooLarge(TriplaneError):
+    """Over a documented cap."""
+
+
+class Fenced(TriplaneError):
+    """A newer writer has begun; this one must stop writing."""
+
+
+class Forbidden(TriplaneError):
+    """The caller may not do this."""
+
+
+class Unavailable(TriplaneError):
+    """A backend cannot be reached now; trying again later is safe."""
