@@ -355,6 +355,53 @@ class Cluster(Protocol):
     async def close(self) -> None: ...
 
 
+class ObjectIndex(Protocol):
+    """The operator's in-memory mirror of the nine kinds: what reconcilers gather from. Synchronous, no I/O.
+
+    Objects are plain JSON mappings and shared: never change one in place. The mirror may lag behind the API
+    server, but never behind our own writes: pass what ``create`` and ``write_status`` return to ``put``.
+
+    ``children`` answers these fields (``<ns>/<name>`` where a value is a reference, else a UID):
+
+    ============== ============== ======================================================================
+    kind           field          value
+    ============== ============== ======================================================================
+    any            ``owner``      UID in ``metadata.ownerReferences``
+    Node           ``graph``      ``<ns>/<spec.graphRef.name>``
+    Task           ``graph``      ``<ns>/<spec.graphRef.name>``
+    Task           ``node``       ``<ns>/<name>`` of the owning Node (``spec.nodeRef``, else the owner)
+    Task           ``agent``      ``<ns>/<name>`` of ``spec.agentRef`` or ``spec.review.agentRef``
+    Task           ``capability`` ``<ns>/<name>`` of each required one and the review's (default ``review``)
+    Task           ``dependency`` ``<ns>/<name>`` of each Task whose outputs it takes
+    Node           ``agent``, ``capability``: as Task, of any step
+    Agent          ``capability`` ``<ns>/<capability>``
+    Agent          ``harness``    ``<ns>/<spec.harnessRef.name>``
+    AgentSession   ``task``       UID of ``spec.taskRef``
+    AgentSession   ``agent``      UID of ``spec.agentRef``
+    Artifact       ``task``       UID of ``spec.taskRef``
+    Artifact       ``session``    UID of ``spec.sessionRef``
+    Review         ``task``       UID of ``spec.taskRef``
+    ============== ============== ======================================================================
+    """
+
+    def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None: ...
+
+    def by_uid(self, uid: str) -> dict[str, Any] | None: ...
+
+    def list(self, kind: str, namespace: str | None = None) -> Sequence[dict[str, Any]]:
+        """All of that kind (and namespace), by (namespace, name)."""
+        ...
+
+    def children(self, kind: str, field: str, value: str) -> Sequence[dict[str, Any]]:
+        """Objects whose secondary key ``field`` holds ``value``, by (namespace, name). An unknown pair of
+        kind and field is a ``KeyError``: a misspelt one must not look like an empty answer."""
+        ...
+
+    def put(self, obj: Mapping[str, Any]) -> bool:
+        """Record an object as just read or written; False when the mirror knows a newer one (or its end)."""
+        ...
+
+
 class Clock(Protocol):
     """Time as the adapters see it; decisions get ``now`` passed in."""
 

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     allow_unisolated: bool = False
     """Run sessions without a sandbox where none is possible; they say ``Isolated=False``."""
     lease_seconds: float = Field(default=15.0, gt=0)
+    accept_restore: bool = False
+    """Let the operator go on from an API server that was restored from a backup (it halts otherwise)."""
     origin_host: str = "localhost"
     """Host part of the log's origin, fixed at the first migration."""
     log_level: str = "INFO"

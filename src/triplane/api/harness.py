@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from triplane.api.meta import Column, Conditions, KindInfo, Model, Phase, Resource, Rule, StatusModel
-from triplane.api.text import Digest, RelativePath
+from triplane.api.text import PLAIN_TEXT, Digest, RelativePath
 
 EnvName = Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z0-9_]*$")]
 
@@ -14,7 +14,7 @@ class EnvVar(Model):
     """One environment variable of the harness process."""
 
     name: Annotated[EnvName, Field(description="Name; TRIPLANE_*, LD_* and PYTHON* belong to the host.")]
-    value: Annotated[str, Field(max_length=4096, description="Value, taken literally.")]
+    value: Annotated[str, Field(max_length=4096, pattern=PLAIN_TEXT, description="Value, taken literally.")]
 
 
 class ExecHarness(Model):
@@ -39,7 +39,7 @@ class ExecHarness(Model):
         Field(description="python3: the runner's interpreter. none: run the file itself."),
     ] = "python3"
     args: Annotated[
-        list[Annotated[str, Field(max_length=1024)]],
+        list[Annotated[str, Field(max_length=1024, pattern=PLAIN_TEXT)]],
         Field(default_factory=list, max_length=64, description="Arguments, passed literally: no shell."),
     ]
     env: Annotated[
@@ -87,8 +87,14 @@ class Harness(Resource):
             Rule("has(self.exec.program) || has(self.exec.digest)", "name a program, a digest, or both"),
             Rule(
                 "!has(self.exec.env) || self.exec.env.all(e, !e.name.startsWith('TRIPLANE_') && "
-                "!e.name.startsWith('LD_') && !e.name.startsWith('PYTHON') && e.name != 'PATH' && e.name != 'HOME')",
+                "!e.name.startsWith('LD_') && !e.name.startsWith('PYTHON') && "
+                "e.name != 'PATH' && e.name != 'HOME')",
                 "TRIPLANE_*, LD_*, PYTHON*, PATH and HOME are set by the session host",
+            ),
+            Rule(
+                "(has(self.exec.args) ? self.exec.args.map(a, size(bytes(a))).sum() : 0) + "
+                "(has(self.exec.env) ? self.exec.env.map(e, size(bytes(e.value))).sum() : 0) <= 131072",
+                "args and env values together exceed 128 KiB of UTF-8",
             ),
         ),
         status_defaults={"phase": "Pending"},

@@ -197,6 +197,7 @@ class Output(Model):
         dict[str, Any] | None,
         Field(
             alias="schema",
+            max_length=64,
             description="JSON Schema (2020-12) a JSON output must meet.",
             json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         ),

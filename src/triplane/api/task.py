@@ -24,7 +24,8 @@ from triplane.api.text import Digest, Line, LocalName, ObjectName, Prose, UserNa
 IMMUTABLE_WORK = (
     Rule("self.graphRef == oldSelf.graphRef", "graphRef is immutable: make a new Task"),
     Rule(
-        "has(self.nodeRef) == has(oldSelf.nodeRef) && (!has(self.nodeRef) || self.nodeRef == oldSelf.nodeRef)",
+        "has(self.nodeRef) == has(oldSelf.nodeRef) && "
+        "(!has(self.nodeRef) || self.nodeRef == oldSelf.nodeRef)",
         "nodeRef is immutable",
     ),
     Rule(
@@ -50,6 +51,11 @@ UNIQUE_OUTPUT_PATHS = Rule(
     "!has(self.outputs) || self.outputs.all(o, self.outputs.filter(p, p.path == o.path).size() == 1)",
     "two outputs have the same path",
 )
+PROSE_CAP = Rule(
+    "size(bytes(self.objective)) + "
+    "(has(self.definitionOfDone) ? size(bytes(self.definitionOfDone)) : 0) <= 131072",
+    "objective and definitionOfDone together exceed 128 KiB of UTF-8: put longer text into an input",
+)
 
 
 class Work(Model):
@@ -65,7 +71,8 @@ class Work(Model):
         list[LocalName] | None,
         Field(
             max_length=16,
-            description="Capabilities the Agent must have; an output contract of a Capability of that name holds.",
+            description="Capabilities the Agent must have; "
+            "an output contract of a Capability of that name holds.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ] = None
@@ -96,7 +103,7 @@ class Work(Model):
     ] = 3600
 
 
-WORK_RULES = (ONE_ASSIGNEE, ONE_REVIEWER, ONE_SOURCE, UNIQUE_OUTPUT_PATHS)
+WORK_RULES = (ONE_ASSIGNEE, ONE_REVIEWER, ONE_SOURCE, UNIQUE_OUTPUT_PATHS, PROSE_CAP)
 
 
 class TaskSpec(Work):

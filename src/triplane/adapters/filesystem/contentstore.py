@@ -1,0 +1,207 @@
+"""Content store on a local file system (docs/reference/content-store.md): immutable blobs by SHA-256.
+
+The blocking steps are in ``shards`` and ``temporary``; here they are put in order and run in threads, in
+constant memory. A cancelled caller's threads are waited for in the background, so no descriptor is closed
+under them.
+"""
+
+import asyncio
+import hashlib
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Lock
+from typing import Final, TypeVar
+
+from triplane.adapters.filesystem.shards import Shards, errors_at
+from triplane.adapters.filesystem.temporary import READ_SIZE, TemporaryBlob, verify_blob
+from triplane.audit.digest import digest_of_hex, parse_digest
+from triplane.errors import BlobMissing, Corrupt, InvalidInput, Unavailable
+
+DEFAULT_CAP: Final = 4 << 30
+"""Octets of the largest blob unless the store is made with another cap."""
+WRITE_SIZE: Final = 1 << 18
+"""Octets gathered from a stream before a thread writes them."""
+STORE_TRIES: Final = 4
+
+OnQuarantine = Callable[[str, str], Awaitable[None]]
+"""Called with the digest and the place the bad file was moved to; the gateway logs ``blob.quarantined``."""
+T = TypeVar("T")
+
+
+class FilesystemContentStore:
+    """``triplane.ports.ContentStore`` in a folder. One file system, local; several processes may share it."""
+
+    def __init__(self, root: Path, *, on_quarantine: OnQuarantine | None = None, cap: int = DEFAULT_CAP) -> None:
+        """Open or make the store and sweep the leavings of dead writers. Blocks shortly: call it at start.
+
+        Raises ``Unavailable`` when the folder cannot be used, ``Corrupt`` when a part of it is a link.
+        """
+        self._shards = Shards(root)
+        self._on_quarantine = on_quarantine
+        self._cap = cap
+
+    async def store(
+        self, content: bytes | AsyncIterable[bytes], *, expect: str | None = None, limit: int | None = None
+    ) -> str:
+        """See ``ContentStore.store``. A bad file found in the blob's place is quarantined and replaced."""
+        expected = None if expect is None else parse_digest(expect)
+        most = self._cap if limit is None else min(limit, self._cap)
+        temporary = await _to_end(TemporaryBlob, self._shards, most)
+        try:
+            async for chunk in _gathered(content):
+                await _to_end(temporary.write, chunk)
+            digits = await _to_end(temporary.finish, expected)
+            await self._link(temporary, digits)
+        finally:
+            await _to_end(temporary.discard)
+        return digest_of_hex(digits)
+
+    async def _link(self, temporary: TemporaryBlob, digits: str) -> None:
+        """Link, or find the same content there. Bounded: a place that keeps going bad is not ours to win."""
+        for _ in range(STORE_TRIES):
+            if await _to_end(temporary.link, digits) or await self._verified(digits):
+                return
+        raise Unavailable(
+            f"sha256:{digits}: {self._shards.path(digits)} keeps changing under us; see who else writes there"
+        )
+
+    async def _verified(self, digits: str) -> bool:
+        """True if the blob is there and whole. What is there and bad is quarantined."""
+        try:
+            bad = await _to_end(verify_blob, self._shards, digits)
+        except BlobMissing:
+            return False
+        except Corrupt:
+            await self._quarantine(digits, None)
+            return False
+        if bad is not None:
+            await self._quarantine(digits, bad)
+        return bad is None
+
+    async def _quarantine(self, digits: str, seen: os.stat_result | None) -> Path | None:
+        moved = await _to_end(self._shards.quarantine, digits, seen)
+        if moved is not None and self._on_quarantine is not None:
+            await self._on_quarantine(digest_of_hex(digits), str(moved))
+        return moved
+
+    async def resolve(self, digest: str) -> AsyncIterator[bytes]:
+        """See ``ContentStore.resolve``. The last chunk is held back until the digest of all is right, so no
+        reader ever has the whole of something wrong."""
+        digits = parse_digest(digest)
+        try:
+            reader = await _to_end(_Reader, self._shards, digits)
+        except Corrupt:
+            await self._quarantine(digits, None)
+            raise
+        try:
+            held = b""
+            while chunk := await _to_end(reader.read):
+                if held:
+                    yield held
+                held = chunk
+            if reader.digits != digits:
+                moved = await self._quarantine(digits, reader.seen)
+                where = f"moved to {moved}" if moved else "already moved aside by another reader"
+                raise Corrupt(
+                    f"{digest} at {self._shards.path(digits)} holds sha256:{reader.digits}: it was changed "
+                    "after it "
+                    f"was stored; {where}. Store the right content again"
+                )
+            if held:
+                yield held
+        finally:
+            reader.close()
+
+    async def exists(self, digest: str) -> bool:
+        """Whether a blob is there; nothing is read. ``Corrupt`` when something else is in its place."""
+        try:
+            await self.size(digest)
+        except BlobMissing:
+            return False
+        return True
+
+    async def size(self, digest: str) -> int:
+        """See ``ContentStore.size``."""
+        return (await _to_end(self._shards.stat_blob, parse_digest(digest))).st_size
+
+    async def delete(self, digest: str) -> bool:
+        """See ``ContentStore.delete``. Quarantined copies stay: they are evidence."""
+        return await _to_end(self._shards.remove, parse_digest(digest))
+
+    async def list_digests(self) -> AsyncIterator[str]:
+        """See ``ContentStore.list_digests``. One shard at a time; blobs stored meanwhile may be left out."""
+        for first in await _to_end(self._shards.shards):
+            for second in await _to_end(self._shards.shards, first):
+                for digits in await _to_end(self._shards.digits_of_shard, first, second):
+                    yield digest_of_hex(digits)
+
+
+class _Reader:
+    """An open blob, read and hashed by threads. The lock keeps ``close`` from a descriptor in use."""
+
+    def __init__(self, shards: Shards, digits: str) -> None:
+        self._where = shards.path(digits)
+        self._lock = Lock()
+        self._hash = hashlib.sha256()
+        self._descriptor = shards.open_blob(digits)
+        self.seen = os.fstat(self._descriptor)
+
+    @property
+    def digits(self) -> str:
+        return self._hash.hexdigest()
+
+    def read(self) -> bytes:
+        with self._lock, errors_at(self._where):
+            if self._descriptor < 0:
+                raise InvalidInput("the blob was closed while it was read")
+            chunk = os.read(self._descriptor, READ_SIZE)
+            self._hash.update(chunk)
+            return chunk
+
+    def close(self) -> None:
+        with self._lock:
+            if self._descriptor >= 0:
+                os.close(self._descriptor)
+                self._descriptor = -1
+
+
+async def _to_end(function: Callable[..., T], *arguments: object) -> T:
+    """Run in a thread that is never abandoned half-way: cancellation is delivered after it has ended.
+
+    Without this a cancelled ``store`` would leave an open, unnamed temporary file behind.
+    """
+    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        while not work.done():
+            with suppress(asyncio.CancelledError):  # asked again: still not before the thread has ended
+                await asyncio.wait([work])
+        if not work.cancelled() and work.exception() is None:
+            _close(work.result())
+        raise
+
+
+def _close(opened: object) -> None:
+    """Whatever a cancelled caller will never receive."""
+    if isinstance(opened, TemporaryBlob):
+        opened.discard()
+    elif isinstance(opened, _Reader):
+        opened.close()
+
+
+async def _gathered(content: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
+    """The content in pieces worth a thread each."""
+    if isinstance(content, bytes | bytearray | memoryview):
+        yield bytes(content)
+        return
+    pending = bytearray()
+    async for chunk in content:
+        pending += chunk
+        if len(pending) >= WRITE_SIZE:
+            yield bytes(pending)
+            pending.clear()
+    if pending:
+        yield bytes(pending)

@@ -1,0 +1,131 @@
+"""One blob on its way into the store: written, hashed and synced under a temporary name, then linked into
+place.
+
+A blob's own name never shows anything that is not whole, synced and read-only. Blocking calls only; the lock
+makes a cancelled caller's clean-up wait for the thread that still writes.
+"""
+
+import fcntl
+import hashlib
+import os
+from contextlib import suppress
+from secrets import token_hex
+from threading import Lock
+from typing import Final
+
+from triplane.adapters.filesystem.shards import TEMPORARY, Shards, errors_at
+from triplane.errors import Corrupt, TooLarge, Unavailable
+from triplane.failpoint import failpoint
+
+READ_SIZE: Final = 1 << 20
+"""Octets read at a time when hashing what is stored."""
+
+
+class TemporaryBlob:
+    """A file in ``tmp`` that becomes a blob, or nothing."""
+
+    def __init__(self, shards: Shards, limit: int) -> None:
+        """Open it. ``limit`` is the most octets it takes. Raises ``Unavailable``."""
+        self._shards = shards
+        self._limit = limit
+        self._hash = hashlib.sha256()
+        self._size = 0
+        self._lock = Lock()
+        self._folder = self._descriptor = -1
+        with errors_at(shards.root / TEMPORARY):
+            self._folder = shards.open_folder(TEMPORARY)
+            try:
+                self._name, self._descriptor = _create_locked(self._folder)
+            except BaseException:
+                os.close(self._folder)
+                raise
+
+    def write(self, content: bytes) -> None:
+        """Append. Raises ``TooLarge``, ``Unavailable``."""
+        with self._lock, errors_at(self._shards.root / TEMPORARY / self._name):
+            self._size += len(content)
+            if self._size > self._limit:
+                raise TooLarge(f"the content is larger than {self._limit} octets; send less or raise the limit")
+            self._hash.update(content)
+            view = memoryview(content)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def finish(self, expect: str | None) -> str:
+        """Sync and seal; returns the hexadecimal digits. Raises ``Corrupt`` if they are not ``expect``."""
+        with self._lock, errors_at(self._shards.root / TEMPORARY / self._name):
+            digits = self._hash.hexdigest()
+            if expect is not None and digits != expect:
+                raise Corrupt(
+                    f"the content is sha256:{digits}, not the expected sha256:{expect}; nothing was stored. "
+                    "Send the right content or the right digest"
+                )
+            os.fsync(self._descriptor)
+            os.fchmod(self._descriptor, 0o444)
+            return digits
+
+    def link(self, digits: str) -> bool:
+        """Link it into its place, durably; False if something is there already (then nothing was changed)."""
+        with self._lock, errors_at(self._shards.path(digits)):
+            folder = self._shards.open_folder(*self._shards.shard(digits), make=True)
+            try:
+                failpoint("cas.store.before_link")
+                try:
+                    os.link(
+                        self._name,
+                        digits,
+                        src_dir_fd=self._folder,
+                        dst_dir_fd=folder,
+                        follow_symlinks=False,
+                    )
+                    made = True
+                except FileExistsError:
+                    made = False
+                failpoint("cas.store.after_link")
+                # Also when it was there: whoever linked it may not have come to this yet.
+                os.fsync(folder)
+                return made
+            finally:
+                os.close(folder)
+
+    def discard(self) -> None:
+        """Remove the temporary name and close; the linked blob, if any, stays. Harmless twice."""
+        with self._lock:
+            if self._folder < 0:
+                return
+            with suppress(FileNotFoundError):
+                os.unlink(self._name, dir_fd=self._folder)
+            os.close(self._descriptor)
+            os.close(self._folder)
+            self._folder = self._descriptor = -1
+
+
+def verify_blob(shards: Shards, digits: str) -> os.stat_result | None:
+    """Read the whole blob; None if it is what its name says, else the file that is not.
+
+    Raises ``BlobMissing``, ``Corrupt`` when no regular file is in its place, ``Unavailable``.
+    """
+    descriptor = shards.open_blob(digits)
+    try:
+        with errors_at(shards.path(digits)):
+            seen = os.fstat(descriptor)
+            found = hashlib.sha256()
+            while chunk := os.read(descriptor, READ_SIZE):
+                found.update(chunk)
+            return None if found.hexdigest() == digits else seen
+    finally:
+        os.close(descriptor)
+
+
+def _create_locked(folder: int) -> tuple[str, int]:
+    """A new file whose lock we hold: the lock, not a process id, tells the sweep that its writer lives."""
+    for _ in range(8):
+        name = token_hex(16)
+        descriptor = os.open(
+            name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
+        )
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if os.fstat(descriptor).st_nlink:
+            return name, descriptor
+        os.close(descriptor)  # a sweep took it between the two calls
+    raise Unavailable("content store: another process keeps sweeping our temporary files; is one restarting?")

@@ -1,0 +1,1 @@
+"""Backends reached over HTTP."""

@@ -1,0 +1,108 @@
+"""Content store in memory: the twin of the file system's, for tests and for trying things out."""
+
+import hashlib
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from triplane.audit.digest import digest_of_bytes, parse_digest
+from triplane.errors import BlobMissing, Corrupt, TooLarge
+
+DEFAULT_CAP: Final = 256 << 20
+"""Octets of the largest blob unless the store is made with another cap."""
+CHUNK: Final = 1 << 20
+
+OnQuarantine = Callable[[str, str], Awaitable[None]]
+"""Called with the digest and a word for the place of the bad content."""
+
+
+class MemoryContentStore:
+    """``triplane.ports.ContentStore`` in this process; gone with it."""
+
+    def __init__(self, *, on_quarantine: OnQuarantine | None = None, cap: int = DEFAULT_CAP) -> None:
+        self._blobs: dict[str, bytes] = {}
+        self._quarantined: dict[str, list[bytes]] = {}
+        self._on_quarantine = on_quarantine
+        self._cap = cap
+
+    async def store(
+        self, content: bytes | AsyncIterable[bytes], *, expect: str | None = None, limit: int | None = None
+    ) -> str:
+        """See ``ContentStore.store``. Bad content found in the blob's place is quarantined and replaced."""
+        if expect is not None:
+            parse_digest(expect)
+        octets = await self._take(content, self._cap if limit is None else min(limit, self._cap))
+        digest = digest_of_bytes(octets)
+        if expect is not None and digest != expect:
+            raise Corrupt(
+                f"the content is {digest}, not the expected {expect}; nothing was stored. "
+                "Send the right content or the right digest"
+            )
+        there = self._blobs.get(digest)
+        if there is not None and there != octets:
+            await self._quarantine(digest, there)
+        self._blobs[digest] = octets
+        return digest
+
+    @staticmethod
+    async def _take(content: bytes | AsyncIterable[bytes], limit: int) -> bytes:
+        taken = bytearray()
+        if isinstance(content, bytes | bytearray | memoryview):
+            taken += content
+        else:
+            async for chunk in content:
+                taken += chunk
+                if len(taken) > limit:
+                    break
+        if len(taken) > limit:
+            raise TooLarge(f"the content is larger than {limit} octets; send less or raise the limit")
+        return bytes(taken)
+
+    async def _quarantine(self, digest: str, bad: bytes) -> None:
+        if self._blobs.get(digest) is bad:
+            del self._blobs[digest]
+            self._quarantined.setdefault(digest, []).append(bad)
+            if self._on_quarantine is not None:
+                await self._on_quarantine(digest, "memory")
+
+    async def resolve(self, digest: str) -> AsyncIterator[bytes]:
+        """See ``ContentStore.resolve``."""
+        octets = self._get(digest)
+        found = hashlib.sha256(octets).hexdigest()
+        if found != parse_digest(digest):
+            await self._quarantine(digest, octets)
+            raise Corrupt(
+                f"{digest} in memory holds sha256:{found}: it was changed after it was stored; moved aside. "
+                "Store the right content again"
+            )
+        for start in range(0, len(octets), CHUNK):
+            yield octets[start : start + CHUNK]
+
+    def _get(self, digest: str) -> bytes:
+        parse_digest(digest)
+        octets = self._blobs.get(digest)
+        if octets is not None:
+            return octets
+        if digest in self._quarantined:
+            raise BlobMissing(
+                f"{digest} is quarantined: what was stored under it had other content; store the right content again"
+            )
+        raise BlobMissing(f"no blob {digest} in memory; store it first (it may have been erased: see the log)")
+
+    async def exists(self, digest: str) -> bool:
+        """See ``ContentStore.exists``."""
+        parse_digest(digest)
+        return digest in self._blobs
+
+    async def size(self, digest: str) -> int:
+        """See ``ContentStore.size``."""
+        return len(self._get(digest))
+
+    async def delete(self, digest: str) -> bool:
+        """See ``ContentStore.delete``."""
+        parse_digest(digest)
+        return self._blobs.pop(digest, None) is not None
+
+    async def list_digests(self) -> AsyncIterator[str]:
+        """See ``ContentStore.list_digests``."""
+        for digest in sorted(self._blobs):
+            yield digest

@@ -1,0 +1,161 @@
+"""How the stores reach Postgres: connection strings, pools, and database errors in our own words."""
+
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import TupleRow
+from psycopg_pool import AsyncConnectionPool
+
+from triplane.adapters.postgres.embedded import PORT, socket_folder
+from triplane.adapters.postgres.roles import LOGINS, Login, role_name
+from triplane.errors import Conflict, Fenced, Forbidden, Unavailable
+from triplane.settings import Settings
+
+Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
+
+POOL_WAIT_SECONDS = 10.0
+CONNECT_SECONDS = 5
+FENCED = "TP001"
+REFUSED = "TP002"
+NO_LOG = "TP003"
+NOT_A_CONTINUATION = "TP004"
+_TRANSIENT = frozenset({"25P03", "25006", "57P05"})
+"""Idle-in-transaction time-out, read-only after a failover, idle-session time-out: not OperationalErrors in
+psycopg."""
+
+
+def ensure_passwords(folder: Path) -> dict[str, str]:
+    """The passwords of the superuser and of every login, ``folder/db_<login>`` (0600), made where missing."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return {login: _ensure_secret(folder / f"db_{login}") for login in ("superuser", *LOGINS)}
+
+
+def _ensure_secret(path: Path) -> str:
+    if not path.exists():
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_urlsafe(32) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            path.hardlink_to(temporary)  # unlike rename it never replaces one that another process has just made
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+    return path.read_text().strip()
+
+
+def dsn(settings: Settings, login: Login) -> str:
+    """Connection string of one login. Over a network the server's certificate is verified.
+
+    Raises ``Unavailable`` when there is no password: ``triplane up`` or ``triplane migrate`` has not run
+    here.
+    """
+    if settings.database_password is not None:
+        password = settings.database_password.get_secret_value()
+    else:
+        path = settings.secrets / f"db_{login}"
+        try:
+            password = path.read_text().strip()
+        except OSError as error:
+            raise Unavailable(
+                f"no database password for {login}: {path} cannot be read ({error.strerror}); "
+                "run `triplane up`, or set TRIPLANE_DATABASE_PASSWORD"
+            ) from error
+    host = settings.database_host or str(socket_folder(settings.pg))
+    port = settings.database_port if settings.database_host else PORT
+    return make_conninfo(
+        host=host,
+        port=port,
+        dbname=settings.database_name,
+        user=role_name(login),
+        password=password,
+        **_tls(host),
+    )
+
+
+def _tls(host: str) -> dict[str, str]:
+    local = host.startswith("/") or host in {"localhost", "127.0.0.1", "::1"}
+    return {} if local else {"sslmode": "verify-full"}
+
+
+def make_pool(conninfo: str, *, name: str, largest: int = 8, **connect: Any) -> Pool:
+    """A closed pool of autocommit connections: open it with ``await open_pool(pool)``. Connections are
+    checked when they are lent, so that callers do not meet the corpses of a restart of the server."""
+    options = {"autocommit": True, "application_name": name, "connect_timeout": CONNECT_SECONDS, **connect}
+    return AsyncConnectionPool(
+        conninfo,
+        min_size=1,
+        max_size=largest,
+        open=False,
+        name=name,
+        timeout=POOL_WAIT_SECONDS,
+        kwargs=options,
+        check=AsyncConnectionPool.check_connection,
+        reconnect_timeout=30.0,
+    )
+
+
+async def open_pool(pool: Pool) -> None:
+    """Open it and check the schema's revision; raises ``Unavailable``."""
+    with translated("open the database"):
+        await pool.open(wait=True, timeout=POOL_WAIT_SECONDS)
+        async with pool.connection() as connection:
+            await check_revision(connection)
+
+
+def expected_revision() -> str:
+    """The newest revision this program brings."""
+    versions = Path(__file__).parent / "migrations" / "versions"
+    return max(match[1] for path in versions.iterdir() if (match := re.match(r"(\d{4})_\w+\.py$", path.name)))
+
+
+async def check_revision(connection: AsyncConnection[Any]) -> None:
+    """Raise ``Unavailable`` unless the schema is exactly the one this program was made for."""
+    try:
+        cursor = await connection.execute("SELECT version_num FROM public.schema_revision")
+        row = await cursor.fetchone()
+    except psycopg.errors.UndefinedTable:
+        row = None
+    found = row[0] if row else "none"
+    expected = expected_revision()
+    if found != expected:
+        step = "run `triplane migrate`" if found in {"none", *_older(expected)} else "upgrade this program"
+        raise Unavailable(f"the database schema is at revision {found}, this program needs {expected}: {step}")
+
+
+def _older(revision: str) -> set[str]:
+    return {f"{number:04}" for number in range(int(revision))}
+
+
+@contextmanager
+def translated(action: str) -> Iterator[None]:
+    """Turn psycopg's errors inside into ours; ``action`` completes "could not …"."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+        raise Unavailable(f"could not {action}: {_first_line(error)}") from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Forbidden(f"could not {action}: {_first_line(error)}") from error
+    except psycopg.errors.UniqueViolation as error:
+        raise Conflict(f"could not {action}: {_first_line(error)}") from error
+    except psycopg.Error as error:
+        if error.sqlstate == FENCED:
+            raise Fenced(f"could not {action}: {_first_line(error)}; a newer process has taken over") from error
+        if error.sqlstate in _TRANSIENT:
+            raise Unavailable(f"could not {action}: {_first_line(error)}") from error
+        raise
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

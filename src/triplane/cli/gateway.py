@@ -1,0 +1,109 @@
+"""A client of the gateway's HTTP API (docs/reference/gateway-api.md) for people's commands."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from triplane import errors
+
+_SECONDS = 30.0
+
+
+class Gateway:
+    """One caller's connection. Raises the errors of ``triplane.errors``."""
+
+    def __init__(self, url: str, token: str, namespace: str = "") -> None:
+        self._url = url
+        self._namespace = namespace  # blobs have none of their own: rights to them are checked in this one
+        self._client = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS, trust_env=False
+        )
+
+    def __enter__(self) -> "Gateway":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def store(self, content: Iterable[bytes], digest: str) -> None:
+        """Store a blob under its digest, which the gateway checks."""
+        with self._reaching():
+            answer = self._client.put(
+                f"/v1/blobs/{digest}", content=content, params={"namespace": self._namespace}, timeout=300
+            )
+        _check(answer)
+
+    def fetch(self, digest: str) -> Iterator[bytes]:
+        """A blob in chunks; ``Corrupt`` at the end if it is not what its digest says."""
+        hashed = hashlib.sha256()
+        with self._streaming(f"/v1/blobs/{digest}", {"namespace": self._namespace}) as answer:
+            for chunk in answer.iter_bytes():
+                hashed.update(chunk)
+                yield chunk
+        if f"sha256:{hashed.hexdigest()}" != digest:
+            raise errors.Corrupt(f"the gateway sent sha256:{hashed.hexdigest()} for {digest}: do not use it")
+
+    def get(self, path: str, **query: Any) -> dict[str, Any]:
+        """A JSON document."""
+        with self._reaching():
+            answer = self._client.get(path, params=_given(query))
+        _check(answer)
+        loaded = answer.json()
+        return loaded if isinstance(loaded, dict) else {"items": loaded}
+
+    def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The objects of an NDJSON answer as they come; a stream that breaks off is ``Unavailable``."""
+        with self._streaming(path, _given(query)) as answer:
+            for line in answer.iter_lines():
+                if line.strip():
+                    yield json.loads(line)
+
+    @contextmanager
+    def _streaming(self, path: str, query: dict[str, Any]) -> Iterator[httpx.Response]:
+        patient = httpx.Timeout(_SECONDS, read=None)  # a followed stream may be silent for hours
+        with self._reaching(), self._client.stream("GET", path, params=query, timeout=patient) as answer:
+            if not answer.is_success:
+                answer.read()
+                _check(answer)
+            yield answer
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPError as error:
+            what = str(error) or type(error).__name__
+            raise errors.Unavailable(
+                f"cannot reach the gateway {self._url}: {what}; is it running (`triplane up`)?"
+            ) from error
+
+
+def _given(query: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _check(answer: httpx.Response) -> None:
+    """Raise the error a refusal stands for, in the gateway's own words."""
+    if answer.is_success:
+        return
+    try:
+        error = answer.json()["error"]
+        reason, message = str(error["reason"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        reason, message = "", answer.text[:200] or answer.reason_phrase
+    by_code: dict[int, type[errors.TriplaneError]] = {
+        400: errors.InvalidInput,
+        401: errors.Forbidden,
+        403: errors.Forbidden,
+        404: errors.NotFound,
+        409: errors.Conflict,
+        413: errors.TooLarge,
+        422: errors.InvalidInput,
+        503: errors.Unavailable,
+    }
+    kind = by_code.get(answer.status_code, errors.Corrupt if reason == "Corrupt" else errors.Unavailable)
+    raise kind(message if reason else f"the gateway answered {answer.status_code}: {message}")

@@ -1,0 +1,70 @@
+"""``triplane``, which is also ``kubectl triplane``: the commands by noun, and one place where errors become exits.
+
+Exit codes: 0 done, 1 what was asked about is not well or not there, 2 wrong usage or nothing to talk to.
+Commands import what they need when they run, so that help and completion answer at once.
+"""
+
+import sys
+from typing import Any
+
+import typer
+
+from triplane.cli import artifact, blob, cluster, demo, lineage, log, logs, status, up, version, why
+from triplane.errors import Forbidden, InvalidInput, TriplaneError, Unavailable
+
+OK, NOT_WELL, CANNOT = 0, 1, 2
+INTERRUPTED = 130
+
+
+class _App(typer.Typer):
+    """A Typer whose errors are sentences."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().__call__(*args, **kwargs)
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(OK)
+        except Exception as error:
+            typer.echo(f"error: {_sentence(error)}", err=True)
+            sys.exit(exit_code(error))
+
+
+def exit_code(error: Exception) -> int:
+    """2 when the caller or the way there is at fault, 1 when the thing asked about is."""
+    return CANNOT if isinstance(error, InvalidInput | Unavailable | Forbidden) else NOT_WELL
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, TriplaneError):
+        return str(error)
+    return f"{type(error).__name__}: {error}\n  this is a defect of triplane itself; please report it"
+
+
+app = _App(
+    name="triplane",
+    help="Accountable agent work on Kubernetes: who did what, from which inputs, and who reviewed it.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("up")(up.up)
+app.command("down")(up.down)
+app.command("demo")(demo.demo)
+app.command("migrate")(up.migrate)
+app.add_typer(cluster.app, name="cluster")
+app.command("status")(status.status)
+app.command("why")(why.why)
+app.command("logs")(logs.logs)
+app.command("lineage")(lineage.lineage)
+app.add_typer(artifact.app, name="artifact")
+app.add_typer(blob.app, name="blob")
+app.add_typer(log.app, name="log")
+app.command("version")(version.version)
+app.command("completion")(version.completion)
+
+if __name__ == "__main__":
+    app()

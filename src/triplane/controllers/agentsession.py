@@ -1,0 +1,62 @@
+"""AgentSession reconciler: projects the session store into status and closes gaps left in the log."""
+
+from triplane.api.meta import PHASE_OF
+from triplane.audit.model import EventBody
+from triplane.controllers.context import Context
+from triplane.controllers.key import Key
+from triplane.controllers.observe import Observer
+from triplane.controllers.status import StatusWriter
+from triplane.domain import events
+from triplane.domain.conditions import merge
+from triplane.domain.session import RunState, SessionView
+from triplane.domain.session_outlook import outlook, summary
+
+
+class AgentSessionReconciler:
+    """The truth is in the store; this makes it visible, and wakes the Task."""
+
+    def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
+        self._context = context
+        self._observer = observer
+        self._status = status
+        self._complete: dict[tuple[str, int], RunState] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns seconds until it wants to be called again, None to wait for events."""
+        obj = self._context.index.get(key.kind, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return None
+        self._context.enqueue(Key("Task", key.namespace, obj["spec"]["taskRef"]["name"]), 0.0)
+        view = await self._context.sessions.get(obj["metadata"]["uid"])
+        if view is None:
+            return None
+        await self.complete_log(view)
+        seen = outlook(view)
+        generation = obj["metadata"].get("generation", 1)
+        status = {
+            "observedGeneration": generation,
+            "phase": PHASE_OF[seen.state].value,
+            "state": seen.state.value,
+            **summary(view),
+            "conditions": merge(
+                (obj.get("status") or {}).get("conditions") or (),
+                seen.findings,
+                generation=generation,
+                now=self._context.clock.now(),
+            ),
+        }
+        return await self._status.write(obj, status, transient=seen.transient)
+
+    async def complete_log(self, view: SessionView) -> None:
+        """Append what a gateway that died between its store and the log left out; the bodies are the same."""
+        bodies: list[EventBody] = []
+        for run in view.runs:
+            if self._complete.get((view.offer.session_uid, run.run)) is not run.state:
+                bodies += events.run_history(view, run)
+        if bodies:
+            recorded = await self._context.log.get_many([body.id for body in bodies])
+            missing = [body for body in bodies if body.id not in recorded]
+            if missing:
+                await self._context.log.append(missing)
+        for run in view.runs:
+            self._complete[(view.offer.session_uid, run.run)] = run.state

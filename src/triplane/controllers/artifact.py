@@ -1,0 +1,55 @@
+"""Artifact reconciler: says whether its round was accepted, once that is decided."""
+
+from triplane.api.meta import Phase
+from triplane.controllers.context import Context
+from triplane.controllers.key import Key
+from triplane.controllers.observe import Observer
+from triplane.controllers.status import StatusWriter
+from triplane.controllers.task_gather import TaskGatherer
+from triplane.domain.conditions import Finding, merge
+from triplane.domain.task_facts import Decisions
+
+
+class ArtifactReconciler:
+    """One status write in an Artifact's life: the decision on it, read from the log."""
+
+    def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
+        self._context = context
+        self._status = status
+        self._gatherer = TaskGatherer(context, observer)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns None: it waits for events."""
+        obj = self._context.index.get(key.kind, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return None
+        decisions, _ = await self._gatherer.decisions(obj["spec"]["taskRef"]["uid"])
+        finding = judge(decisions, obj["spec"]["round"])
+        if finding is None:
+            return None
+        generation = obj["metadata"].get("generation", 1)
+        approved = finding.status == "True"
+        status = {
+            "observedGeneration": generation,
+            "phase": (Phase.SUCCEEDED if approved else Phase.FAILED).value,
+            "review": decisions.accepted_review if approved else None,
+            "conditions": merge(
+                (obj.get("status") or {}).get("conditions") or (),
+                [finding],
+                generation=generation,
+                now=self._context.clock.now(),
+            ),
+        }
+        return await self._status.write(obj, status)
+
+
+def judge(decisions: Decisions, round_: int) -> Finding | None:
+    """What was decided on the outputs of a round; None while it is open."""
+    if decisions.accepted_round == round_:
+        return Finding("Reviewed", "True", "Approved", f"Accepted by Review {decisions.accepted_review}")
+    if round_ in decisions.rejected:
+        text = "; ".join(decisions.rejected[round_])
+        return Finding("Reviewed", "False", "Rejected", f"Rejected: {text}"[:1024])
+    if decisions.failed is not None:
+        return Finding("Reviewed", "False", "NotAccepted", f"The Task ended without it: {decisions.failed[0]}")
+    return None

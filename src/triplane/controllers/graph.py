@@ -1,0 +1,60 @@
+"""Graph reconciler: rolls the Tasks up. Called at most about once a second per Graph."""
+
+from triplane.api.meta import PHASE_OF, Phase, State
+from triplane.controllers.context import Context
+from triplane.controllers.key import Key
+from triplane.controllers.observe import Observer
+from triplane.controllers.status import StatusWriter
+from triplane.domain.conditions import Finding, merge
+from triplane.domain.launch_log import graph_stream
+
+
+class GraphReconciler:
+    """A Graph is Ready once it is observed; its phase and counts sum up its Tasks."""
+
+    def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
+        self._context = context
+        self._observer = observer
+        self._status = status
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns seconds until it wants to be called again, None to wait for events."""
+        obj = self._context.index.get(key.kind, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return None
+        await self._observer.observe(obj, stream=graph_stream(obj["metadata"]["uid"]))
+        tasks = self._context.index.children("Task", "graph", f"{key.namespace}/{key.name}")
+        phases = [PHASE_OF[State((task.get("status") or {}).get("state") or "pending")] for task in tasks]
+        counts = {
+            "total": len(phases),
+            "succeeded": phases.count(Phase.SUCCEEDED),
+            "failed": phases.count(Phase.FAILED) + phases.count(Phase.CANCELLED),
+        }
+        counts["active"] = counts["total"] - counts["succeeded"] - counts["failed"]
+        generation = obj["metadata"].get("generation", 1)
+        status = {
+            "observedGeneration": generation,
+            "phase": _phase(counts).value,
+            "tasks": counts,
+            "conditions": merge(
+                (obj.get("status") or {}).get("conditions") or (),
+                [Finding("Ready", "True", "Observed", _message(counts))],
+                generation=generation,
+                now=self._context.clock.now(),
+            ),
+        }
+        return await self._status.write(obj, status)
+
+
+def _phase(counts: dict[str, int]) -> Phase:
+    if counts["total"] == 0:
+        return Phase.PENDING
+    if counts["active"]:
+        return Phase.RUNNING
+    return Phase.FAILED if counts["failed"] else Phase.SUCCEEDED
+
+
+def _message(counts: dict[str, int]) -> str:
+    if counts["total"] == 0:
+        return "The Graph has no Tasks yet; apply a Node or a Task that names it"
+    return f"{counts['succeeded']} of {counts['total']} Tasks accepted, {counts['failed']} failed"

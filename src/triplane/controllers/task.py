@@ -1,0 +1,119 @@
+"""Task reconciler: observe, then step by step until there is only waiting, then say so in status."""
+
+from typing import Any
+
+from triplane.api.meta import PHASE_OF
+from triplane.controllers.context import Context
+from triplane.controllers.key import Key
+from triplane.controllers.observe import Observer, subject_of
+from triplane.controllers.status import StatusWriter
+from triplane.controllers.task_apply import TaskApplier
+from triplane.controllers.task_gather import Gathered, TaskGatherer
+from triplane.domain.conditions import merge
+from triplane.domain.launch_log import graph_stream
+from triplane.domain.task import decide
+from triplane.domain.task_facts import Plan, TaskFacts
+from triplane.domain.task_log import task_stalled
+from triplane.ports import KubeEvent
+
+MAX_STEPS = 12
+"""Steps taken in one go before other keys get their turn."""
+
+
+class TaskReconciler:
+    """Orchestrates one Task: places, opens sessions, launches runs, records outputs, decides rounds."""
+
+    def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
+        self._context = context
+        self._observer = observer
+        self._status = status
+        self._gatherer = TaskGatherer(context, observer)
+        self._applier = TaskApplier(context, observer)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Returns seconds until it wants to be called again, None to wait for events."""
+        obj = self._context.index.get(key.kind, key.namespace, key.name)
+        if obj is None or obj["metadata"].get("deletionTimestamp"):
+            return None
+        graph = self._context.index.get("Graph", key.namespace, obj["spec"]["graphRef"]["name"])
+        stream = graph_stream(graph["metadata"]["uid"]) if graph is not None else "system"
+        await self._observer.observe(obj, stream=stream)
+        for _ in range(MAX_STEPS):
+            at = await self._gatherer.gather(obj)
+            plan = decide(at.facts)
+            if plan.action is None:
+                return await self._wait(key, at, plan)
+            await self._applier.apply(plan.action, at)
+        return 0.0
+
+    async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
+        if plan.outlook.stalled is not None:
+            await self._note_stall(at, plan)
+        again = await self._status.write(at.obj, self._render(at, plan), transient=plan.outlook.transient)
+        self._context.enqueue(Key("Graph", key.namespace, at.obj["spec"]["graphRef"]["name"]), 1.0)
+        if (ref := at.obj["spec"].get("nodeRef")) is not None:
+            self._context.enqueue(Key("Node", key.namespace, ref["name"]), 0.0)
+        return again
+
+    async def _note_stall(self, at: Gathered, plan: Plan) -> None:
+        """Once per generation and reason: in the log, and as an Event for people."""
+        assert plan.outlook.stalled is not None
+        reason, message = plan.outlook.stalled
+        subject = subject_of(at.obj)
+        stream = graph_stream(at.graph["metadata"]["uid"]) if at.graph is not None else "system"
+        body = task_stalled(subject, stream, reason)
+        if await self._context.log.get(body.id) is None:
+            await self._context.log.append([body])
+            await self._context.cluster.emit(KubeEvent(at.obj, "Warning", reason, message[:1000], body.id))
+
+    def _render(self, at: Gathered, plan: Plan) -> dict[str, Any]:
+        facts, outlook = at.facts, plan.outlook
+        now = self._context.clock.now()
+        generation = facts.task.metadata.generation
+        before = at.obj.get("status") or {}
+        decisions = facts.decisions
+        round_ = max((item.round for item in decisions.placements), default=0)
+        producer = decisions.latest("producer", round_)
+        reviewer = decisions.latest("reviewer", round_)
+        findings = decisions.rejected.get(round_) or decisions.rejected.get(round_ - 1) or ()
+        outputs = self._outputs(at, round_)
+        session = _latest(facts, "producer", producer.agent_uid if producer else None)
+        review_session = _latest(facts, "reviewer", reviewer.agent_uid if reviewer else None)
+        return {
+            "observedGeneration": generation,
+            "phase": PHASE_OF[outlook.state].value,
+            "state": outlook.state.value,
+            "agent": producer.agent_name if producer is not None else None,
+            "session": session,
+            "reviewer": outlook.reviewer or (reviewer.agent_name if reviewer is not None else None),
+            "reviewSession": review_session,
+            "round": round_,
+            "runs": sum(len(s.view.runs) for s in facts.sessions if s.role == "producer" and s.view),
+            "outputs": outputs,
+            "artifact": outputs[0]["digest"].removeprefix("sha256:")[:12] if outputs else None,
+            "tokens": _tokens(facts),
+            "findings": [line[:256] for line in findings],
+            "conditions": merge(before.get("conditions") or (), outlook.findings(), generation=generation, now=now),
+        }
+
+    def _outputs(self, at: Gathered, round_: int) -> list[dict[str, Any]]:
+        artifacts = self._context.index.children("Artifact", "task", at.facts.task.metadata.uid)
+        return [
+            {
+                "name": item["spec"]["name"],
+                "digest": item["spec"]["digest"],
+                "artifact": item["metadata"]["name"],
+            }
+            for item in sorted(artifacts, key=lambda item: str(item["spec"]["name"]))
+            if item["spec"]["round"] == round_
+        ]
+
+
+def _latest(facts: TaskFacts, role: str, agent_uid: str | None) -> str | None:
+    names = [s for s in facts.sessions if s.role == role and s.agent_uid == agent_uid]
+    return max(names, key=lambda s: s.round).name if names else None
+
+
+def _tokens(facts: TaskFacts) -> int:
+    results = [run.result for s in facts.sessions if s.view for run in s.view.runs if run.result]
+    return sum(result.usage.tokens for result in results)

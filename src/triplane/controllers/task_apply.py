@@ -1,0 +1,296 @@
+"""Applies one step of a Task. Each is safe to repeat: names are deterministic, the log is asked first."""
+
+from typing import Any
+
+from triplane.api.meta import Subject, Verdict
+from triplane.audit.model import EventBody
+from triplane.controllers.context import Context
+from triplane.controllers.key import Key
+from triplane.controllers.launch import permit_run
+from triplane.controllers.observe import Observer, subject_of
+from triplane.controllers.task_children import create_child, stream_of
+from triplane.controllers.task_gather import Gathered
+from triplane.controllers.task_plan import Object
+from triplane.domain.launch_log import session_offered
+from triplane.domain.naming import fingerprint, object_name
+from triplane.domain.session import Offer
+from triplane.domain.task_facts import (
+    Action,
+    DecideByPerson,
+    FailTask,
+    Launch,
+    OpenSession,
+    Place,
+    RecordAgentReview,
+    RecordArtifacts,
+)
+from triplane.domain.task_log import (
+    ReviewFacts,
+    artifact_recorded,
+    review_recorded,
+    task_accepted,
+    task_failed,
+    task_placed,
+    task_rejected,
+)
+from triplane.errors import Conflict
+from triplane.ports import Edge, KubeEvent
+
+
+class TaskApplier:
+    """One applier serves all Tasks."""
+
+    def __init__(self, context: Context, observer: Observer) -> None:
+        self._context = context
+        self._observer = observer
+
+    async def apply(self, action: Action, at: Gathered) -> None:
+        """Do it; raises ``TriplaneError`` when it must be decided again or tried later."""
+        match action:
+            case Place():
+                await self._place(action, at)
+            case OpenSession():
+                await self._open(action, at)
+            case Launch():
+                await self._launch(action, at)
+            case RecordArtifacts():
+                await self._record_artifacts(action, at)
+            case RecordAgentReview():
+                await self._record_agent_review(action, at)
+            case DecideByPerson():
+                await self._decide_by_person(action, at)
+            case FailTask():
+                await self._fail(action, at)
+
+    async def _place(self, action: Place, at: Gathered) -> None:
+        await self._observe_ancestors(at)
+        placement = action.placement
+        await self._context.log.append([task_placed(subject_of(at.obj), stream_of(at), placement)])
+        if placement.role == "producer":
+            reason, message = "Placed", f"Round {placement.round}: agent {placement.agent_name} does the work"
+        else:
+            reason, message = (
+                "ReviewPlaced",
+                f"Round {placement.round}: agent {placement.agent_name} reviews the outputs",
+            )
+        await self._emit(at, "Normal", reason, message, f"{placement.round}.{placement.ordinal}")
+
+    async def _observe_ancestors(self, at: Gathered) -> None:
+        assert at.graph is not None
+        stream = stream_of(at)
+        await self._observer.observe(at.graph, stream=stream)
+        edges = []
+        parent = at.graph
+        if at.node is not None:
+            await self._observer.observe(at.node, stream=stream)
+            edges.append((at.graph, at.node))
+            parent = at.node
+        edges.append((parent, at.obj))
+        seq = await self._seq_of(at.obj)
+        await self._context.graph.link(
+            [Edge(a["metadata"]["uid"], "owns", b["metadata"]["uid"], seq) for a, b in edges]
+        )
+
+    async def _seq_of(self, obj: Object) -> int:
+        kept = await self._context.graph.get(obj["metadata"]["uid"])
+        return kept.seq if kept is not None else 0
+
+    async def _open(self, action: OpenSession, at: Gathered) -> None:
+        placement = action.placement
+        plan = at.plans[placement.key]
+        task, graph = at.obj["metadata"], at.graph
+        assert graph is not None
+        earlier = [
+            session.name
+            for session in at.facts.sessions
+            if (session.role, session.agent_uid) == (placement.role, placement.agent_uid)
+            and session.name != plan.name
+            and placement.role == "producer"
+        ]
+        spec: dict[str, Any] = {
+            "taskRef": {"name": task["name"], "uid": task["uid"]},
+            "agentRef": {"name": placement.agent_name, "uid": placement.agent_uid},
+            "role": placement.role.capitalize(),
+            "round": placement.round,
+            "snapshotDigest": plan.digest,
+            "snapshot": [material.wire() for material in plan.snapshot],
+        }
+        if earlier:
+            spec["continues"] = earlier[-1]
+        session = await create_child(self._context, "AgentSession", plan.name, spec, at)
+        uid = session["metadata"]["uid"]
+        for ancestor in plan.ancestors:
+            await self._observer.observe(ancestor)
+        await self._observer.observe(session, stream=stream_of(at))
+        seq = await self._seq_of(session)
+        uses = [item for item in plan.ancestors if item["kind"] in ("Agent", "Harness", "Capability")]
+        await self._context.graph.link(
+            [
+                Edge(task["uid"], "owns", uid, seq),
+                *(Edge(uid, "uses", item["metadata"]["uid"], seq) for item in uses),
+                *(Edge(uid, "consumes", digest, seq, {"name": name}) for name, digest in plan.inputs),
+            ]
+        )
+        offer = Offer(
+            session_uid=uid,
+            namespace=task["namespace"],
+            name=plan.name,
+            task_uid=task["uid"],
+            graph_uid=graph["metadata"]["uid"],
+            agent_uid=placement.agent_uid,
+            agent_name=placement.agent_name,
+            role=placement.role,
+            snapshot_digest=plan.digest,
+            work_order=plan.order,
+        )
+        body = session_offered(offer)
+        if await self._context.log.get(body.id) is None:
+            await self._context.log.append([body])
+        await self._context.sessions.offer(offer)
+
+    async def _launch(self, action: Launch, at: Gathered) -> None:
+        view = action.session.view
+        assert view is not None
+        plan = next((item for item in at.plans.values() if item.name == action.session.name), None)
+        ancestors = list(plan.ancestors) if plan is not None else [at.obj]
+        ancestors.append(at.session_objects[action.session.name])
+        run_inputs = {"round": action.round, "findings": list(action.findings)}
+        await permit_run(self._context, view.offer, action.run, run_inputs, ancestors)
+
+    async def _record_artifacts(self, action: RecordArtifacts, at: Gathered) -> None:
+        session, run = action.session, action.run
+        assert run.result is not None
+        assert session.view is not None
+        inputs = [
+            {"name": item["name"], "digest": item["digest"]} for item in session.view.offer.work_order.get("inputs", ())
+        ]
+        bodies: list[EventBody] = []
+        edges: list[Edge] = []
+        for output in run.result.outputs:
+            spec = {
+                "name": output.name,
+                "digest": output.digest,
+                "mediaType": output.media_type,
+                "size": output.size,
+                "taskRef": {"name": at.obj["metadata"]["name"], "uid": at.obj["metadata"]["uid"]},
+                "sessionRef": {"name": session.name, "uid": session.uid},
+                "run": run.run,
+                "round": action.round,
+                "materials": inputs,
+            }
+            tag = fingerprint(session.uid, str(run.run), output.name, output.digest)
+            name = object_name(at.obj["metadata"]["name"], output.name, tag)
+            artifact = await create_child(self._context, "Artifact", name, spec, at)
+            await self._observer.observe(artifact, stream=stream_of(at))
+            uid = artifact["metadata"]["uid"]
+            body = artifact_recorded(subject_of(artifact), stream_of(at), session.uid, run.run, action.round, output)
+            if await self._context.log.get(body.id) is None:
+                bodies.append(body)
+            seq = await self._seq_of(artifact)
+            facts = {"run": run.run, "round": action.round}
+            edges.append(Edge(session.uid, "produces", uid, seq, facts))
+            edges += [Edge(uid, "derivedFrom", i["digest"], seq, {"name": i["name"]}) for i in inputs]
+        if bodies:
+            await self._context.log.append(bodies)
+        await self._context.graph.link(edges)
+
+    async def _record_agent_review(self, action: RecordAgentReview, at: Gathered) -> None:
+        session, verdict = action.session, action.verdict
+        assert session.view is not None
+        offer = session.view.offer
+        spec = {
+            "taskRef": {"name": at.obj["metadata"]["name"], "uid": at.obj["metadata"]["uid"]},
+            "round": action.round,
+            "verdict": verdict.verdict.value,
+            "subjects": [subject.wire() for subject in verdict.subjects],
+            "findings": list(verdict.findings),
+            "sessionRef": {"name": session.name, "uid": session.uid},
+            "agentRef": {"name": offer.agent_name, "uid": offer.agent_uid},
+        }
+        name = object_name(
+            at.obj["metadata"]["name"], f"review-{action.round}", fingerprint(session.uid, str(action.round))
+        )
+        review = await create_child(self._context, "Review", name, spec, at)
+        await self._observer.observe(review, stream=stream_of(at))
+        reviewer = next((a for a in at.facts.agents if a.uid == offer.agent_uid), None)
+        principal = reviewer.principal if reviewer is not None else None
+        if principal is None:
+            principal = next(
+                (p.principal for p in at.facts.decisions.placements if p.agent_uid == offer.agent_uid), None
+            )
+        facts = ReviewFacts(name, review["metadata"]["uid"], principal, session.uid, offer.agent_uid)
+        await self._decide(action.round, verdict.verdict, verdict.findings, facts, review, at)
+
+    async def _decide_by_person(self, action: DecideByPerson, at: Gathered) -> None:
+        person = action.review
+        obj = self._context.index.by_uid(person.uid)
+        if obj is None:
+            raise Conflict(f"Review {person.name} is gone; deciding again without it")
+        await self._observer.observe(obj, stream=stream_of(at))
+        facts = ReviewFacts(person.name, person.uid, person.principal)
+        await self._decide(action.round, person.verdict, person.findings, facts, obj, at)
+
+    async def _decide(
+        self,
+        round_: int,
+        verdict: Verdict,
+        findings: tuple[str, ...],
+        facts: ReviewFacts,
+        review: Object,
+        at: Gathered,
+    ) -> None:
+        """Log the verdict and, after it, the decision; both in one append, so never the second alone."""
+        stream, subject = stream_of(at), subject_of(at.obj)
+        subjects = [Subject(name=s["name"], digest=s["digest"]) for s in review["spec"]["subjects"]]
+        recorded = review_recorded(subject_of(review), stream, facts.principal or "system", facts, verdict, subjects)
+        bodies = [] if await self._context.log.get(recorded.id) is not None else [recorded]
+        if verdict is Verdict.APPROVE:
+            bodies.append(task_accepted(subject, stream, round_, facts, subjects))
+        else:
+            digest = await self._context.store_lines(findings)
+            bodies.append(task_rejected(subject, stream, round_, facts, digest, len(findings)))
+        await self._context.log.append(bodies)
+        seq = await self._seq_of(review)
+        judged = self._context.index.children("Artifact", "task", subject.uid)
+        await self._context.graph.link(
+            [
+                Edge(facts.uid, "reviews", item["metadata"]["uid"], seq, {"verdict": verdict.value})
+                for item in judged
+                if item["spec"]["round"] == round_
+            ]
+        )
+        for item in judged:
+            self._context.enqueue(Key.of(item), 0)
+        if verdict is Verdict.APPROVE:
+            await self._close_sessions(at)
+            await self._emit(at, "Normal", "Accepted", f"Review {facts.name} approved round {round_}", str(round_))
+        else:
+            text = f"Review {facts.name} rejected round {round_}: {'; '.join(findings)}"
+            await self._emit(at, "Warning", "Rejected", text[:1000], str(round_))
+
+    async def _fail(self, action: FailTask, at: Gathered) -> None:
+        digest = await self._context.store_lines(action.message.split("\n"))
+        stream = stream_of(at)
+        await self._context.log.append([task_failed(subject_of(at.obj), stream, action.round, action.reason, digest)])
+        for session in at.facts.sessions:
+            if session.view is not None and session.view.revoked is None:
+                await self._context.sessions.revoke(session.uid, f"{action.reason}: {action.message}"[:1024])
+                self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
+        for item in self._context.index.children("Artifact", "task", at.obj["metadata"]["uid"]):
+            self._context.enqueue(Key.of(item), 0)
+        await self._emit(at, "Warning", action.reason, action.message[:1000], str(action.round))
+
+    async def _close_sessions(self, at: Gathered) -> None:
+        for session in at.facts.sessions:
+            await self._context.sessions.close_session(session.uid)
+
+    async def _emit(self, at: Gathered, type_: str, reason: str, message: str, key: str) -> None:
+        await self._context.cluster.emit(
+            KubeEvent(
+                regarding=at.obj,
+                type=type_,
+                reason=reason,
+                message=message,
+                key=f"{at.obj['metadata']['uid']}/{reason}/{key}",
+            )
+        )

@@ -1,0 +1,288 @@
+"""Reads everything a Task's decision needs: the log's decisions, the index, the session store, verdicts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from triplane.api.agent import Agent, AgentLifecycle
+from triplane.api.capability import Capability
+from triplane.api.meta import Input, Subject
+from triplane.api.review import Review
+from triplane.api.task import Task
+from triplane.audit.model import EventFilter, Recorded
+from triplane.controllers.context import Context
+from triplane.controllers.observe import Observer, requester_of
+from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
+from triplane.domain.eligibility import Candidate
+from triplane.domain.session import Outcome, RunState, SessionView
+from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
+from triplane.domain.task_log import TASK_EVENTS, read_decisions
+from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
+from triplane.domain.workorder import ContractConflict, ResolvedInput, effective_outputs
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The facts, and the objects behind them that applying a step needs."""
+
+    facts: TaskFacts
+    obj: Object
+    graph: Object | None
+    node: Object | None
+    plans: Mapping[tuple[str, int, int], SessionPlan] = field(default_factory=dict)
+    session_objects: Mapping[str, Object] = field(default_factory=dict)
+
+
+class TaskGatherer:
+    """One gatherer serves all Tasks."""
+
+    def __init__(self, context: Context, observer: Observer) -> None:
+        self._context = context
+        self._observer = observer
+
+    async def decisions(self, uid: str) -> tuple[Decisions, list[Recorded]]:
+        """What the log holds of the Task, and the entries."""
+        entries = await self._context.log.query(EventFilter(uid=uid, types=TASK_EVENTS))
+        texts = {}
+        for entry in entries:
+            data = entry.entry["data"]
+            digest = data.get("findingsDigest") or data.get("messageDigest")
+            if digest is not None:
+                texts[digest] = await self._context.load_lines(digest)
+        return read_decisions([entry.entry for entry in entries], texts), entries
+
+    async def gather(self, obj: Object) -> Gathered:
+        """Everything at once; raises ``Unavailable`` when a store cannot be read."""
+        context, index = self._context, self._context.index
+        task = Task.model_validate(obj)
+        namespace = task.metadata.namespace
+        decisions, entries = await self.decisions(task.metadata.uid)
+        graph = index.get("Graph", namespace, task.spec.graph_ref.name)
+        node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
+        missing: list[tuple[str, str]] = []
+        capabilities = self._capabilities(task, missing)
+        inputs = await self._inputs(task, missing)
+        agents = await self._candidates(namespace)
+        self._check_references(task, graph, node, agents, missing)
+        outputs = effective_outputs(task, capabilities)
+        session_objects = {
+            item["metadata"]["name"]: item
+            for item in index.children("AgentSession", "task", task.metadata.uid)
+            if not item["metadata"].get("deletionTimestamp")
+        }
+        views = await context.sessions.get_many([o["metadata"]["uid"] for o in session_objects.values()])
+        wanted = await self._wanted(views)
+        produced = _produced(views)
+        sessions = tuple(
+            [
+                await self._session(item, views.get(item["metadata"]["uid"]), produced, wanted)
+                for item in session_objects.values()
+            ]
+        )
+        plans = {}
+        if graph is not None and not missing and not isinstance(outputs, ContractConflict):
+            planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, index)
+            for placement in decisions.placements:
+                if plan := planner.plan(placement, produced):
+                    plans[placement.key] = plan
+        facts = TaskFacts(
+            task=task,
+            missing=tuple(missing),
+            withdrawn=await self._withdrawn(task, graph, node, entries),
+            inputs=inputs,
+            outputs=outputs,
+            agents=agents,
+            decisions=decisions,
+            sessions=sessions,
+            expected_session={key: plan.name for key, plan in plans.items()},
+            artifacts=frozenset(
+                (item["spec"]["round"], item["spec"]["name"])
+                for item in index.children("Artifact", "task", task.metadata.uid)
+            ),
+            people_reviews=await self._people_reviews(task),
+        )
+        return Gathered(facts, obj, graph, node, plans, session_objects)
+
+    def _capabilities(self, task: Task, missing: list[tuple[str, str]]) -> tuple[Capability, ...]:
+        found = []
+        for name in task.spec.required_capabilities or ():
+            obj = self._context.index.get("Capability", task.metadata.namespace, name)
+            if obj is None:
+                missing.append(("CapabilityNotFound", f"Capability {name} does not exist; apply it"))
+            else:
+                found.append(Capability.model_validate(obj))
+        return tuple(found)
+
+    async def _inputs(self, task: Task, missing: list[tuple[str, str]]) -> tuple[ResolvedInput, ...]:
+        resolved = []
+        for item in task.spec.inputs or ():
+            digest = item.digest or await self._accepted_output(task.metadata.namespace, item, missing)
+            if digest is None:
+                continue
+            if item.digest is not None and not await self._context.content.exists(digest):
+                missing.append(
+                    (
+                        "InputNotStored",
+                        f"input {item.name} {digest} is not in the content store; store it with `triplane blob put`",
+                    )
+                )
+                continue
+            resolved.append(ResolvedInput(item.name, digest, item.type.value))
+        return tuple(resolved)
+
+    async def _accepted_output(self, namespace: str, item: Input, missing: list[tuple[str, str]]) -> str | None:
+        source = item.from_
+        assert source is not None
+        obj = self._context.index.get("Task", namespace, source.task)
+        if obj is None:
+            missing.append(("TaskNotFound", f"input {item.name} comes from Task {source.task}, which does not exist"))
+            return None
+        decisions, _ = await self.decisions(obj["metadata"]["uid"])
+        if decisions.accepted_round is None:
+            state = "has failed" if decisions.failed else "is not accepted yet"
+            missing.append(("InputNotAccepted", f"input {item.name} comes from Task {source.task}, which {state}"))
+            return None
+        for artifact in self._context.index.children("Artifact", "task", obj["metadata"]["uid"]):
+            spec = artifact["spec"]
+            if (spec["round"], spec["name"]) == (decisions.accepted_round, source.output):
+                return str(spec["digest"])
+        missing.append(("OutputNotFound", f"Task {source.task} has no accepted output {source.output}"))
+        return None
+
+    async def _candidates(self, namespace: str) -> tuple[Candidate, ...]:
+        index = self._context.index
+        found = []
+        for obj in index.list("Agent", namespace):
+            if obj["metadata"].get("deletionTimestamp"):
+                continue
+            agent = Agent.model_validate(obj)
+            harness = agent.spec.harness_ref.name
+            found.append(
+                Candidate(
+                    uid=agent.metadata.uid,
+                    name=agent.metadata.name,
+                    generation=agent.metadata.generation,
+                    capabilities=frozenset(agent.spec.capabilities),
+                    principal=await self._observer.principal_of(obj),
+                    active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
+                    harness=harness,
+                    harness_found=index.get("Harness", namespace, harness) is not None,
+                )
+            )
+        return tuple(found)
+
+    def _check_references(
+        self,
+        task: Task,
+        graph: Object | None,
+        node: Object | None,
+        agents: Sequence[Candidate],
+        missing: list[tuple[str, str]],
+    ) -> None:
+        names = {agent.name for agent in agents}
+        review = task.spec.review
+        if graph is None:
+            name = task.spec.graph_ref.name
+            missing.insert(0, ("GraphNotFound", f"Graph {name} does not exist; apply it"))
+        if task.spec.node_ref is not None and node is None:
+            missing.append(("NodeNotFound", f"Node {task.spec.node_ref.name} does not exist"))
+        for what, ref in (
+            ("agentRef", task.spec.agent_ref),
+            ("review.agentRef", review.agent_ref if review is not None else None),
+        ):
+            if ref is not None and ref.name not in names:
+                missing.append(("AgentNotFound", f"Agent {ref.name} ({what}) does not exist; apply it"))
+
+    async def _wanted(self, views: Mapping[str, SessionView]) -> frozenset[str]:
+        expired = any(
+            view.last_run is not None and view.last_run.state is RunState.PERMITTED and view.last_run.permit_expired
+            for view in views.values()
+        )
+        return frozenset(await self._context.sessions.wanted()) if expired else frozenset()
+
+    async def _session(
+        self,
+        obj: Object,
+        view: SessionView | None,
+        produced: Mapping[int, tuple[Subject, ...]],
+        wanted: frozenset[str],
+    ) -> SessionFacts:
+        spec = obj["spec"]
+        role = spec["role"].lower()
+        verdict = None
+        if role == "reviewer" and view is not None:
+            verdict = await self._verdict(view, produced.get(spec["round"], ()))
+        return SessionFacts(
+            name=obj["metadata"]["name"],
+            uid=obj["metadata"]["uid"],
+            role=role,
+            round=spec["round"],
+            agent_uid=spec["agentRef"]["uid"],
+            view=view,
+            verdict=verdict,
+            wanted=obj["metadata"]["uid"] in wanted,
+        )
+
+    async def _verdict(self, view: SessionView, produced: Sequence[Subject]) -> VerdictFile | VerdictVoid | None:
+        run = view.last_run
+        if run is None or run.result is None or run.result.outcome is not Outcome.SUCCEEDED:
+            return None
+        digest = next((output.digest for output in run.result.outputs if output.name == "verdict"), None)
+        if digest is None:
+            return VerdictVoid("VerdictMissing", "the review session left no verdict")
+        document = await self._context.load_json(digest)
+        assert isinstance(document, dict)  # the gateway checked it against VERDICT_SCHEMA
+        return read_verdict(document, produced)
+
+    async def _people_reviews(self, task: Task) -> tuple[PersonReview, ...]:
+        found = []
+        for obj in self._context.index.children("Review", "task", task.metadata.uid):
+            review = Review.model_validate(obj)
+            if review.spec.session_ref is not None:
+                continue
+            found.append(
+                PersonReview(
+                    name=review.metadata.name,
+                    uid=review.metadata.uid,
+                    username=requester_of(obj),
+                    principal=await self._observer.principal_of(obj),
+                    round=review.spec.round,
+                    verdict=review.spec.verdict,
+                    findings=tuple(review.spec.findings),
+                    subjects=tuple(review.spec.subjects),
+                )
+            )
+        return tuple(found)
+
+    async def _withdrawn(
+        self, task: Task, graph: Object | None, node: Object | None, entries: Sequence[Recorded]
+    ) -> tuple[str, str] | None:
+        """Work that has begun ends when the Graph or Node it began under is gone; asked of the API server
+        itself, because a lagging index must not cancel anything."""
+        if not entries:
+            return None
+        begun = str(entries[0].entry["stream"]).removeprefix("graph/")
+        name = task.spec.graph_ref.name
+        if graph is None or graph["metadata"]["uid"] != begun or graph["metadata"].get("deletionTimestamp"):
+            now = await self._context.cluster.get("Graph", task.metadata.namespace, name)
+            if now is None or now["metadata"]["uid"] != begun or now["metadata"].get("deletionTimestamp"):
+                return "GraphDeleted", f"Graph {name}, under which this work began, was deleted"
+            self._context.index.put(now)
+        if task.spec.node_ref is not None and node is None:
+            name = task.spec.node_ref.name
+            now = await self._context.cluster.get("Node", task.metadata.namespace, name)
+            if now is None:
+                return "NodeDeleted", f"Node {name}, whose step this is, was deleted"
+            self._context.index.put(now)
+        return None
+
+
+def _produced(views: Mapping[str, SessionView]) -> dict[int, tuple[Subject, ...]]:
+    """Round to the outputs of its succeeded producing run."""
+    produced = {}
+    for view in views.values():
+        for run in view.runs if view.offer.role == "producer" else ():
+            if run.result is not None and run.result.outcome is Outcome.SUCCEEDED:
+                produced[int(run.run_inputs["round"])] = tuple(
+                    Subject(name=output.name, digest=output.digest) for output in run.result.outputs
+                )
+    return produced

@@ -1,0 +1,203 @@
+"""The log entries about runs, built from what the session store keeps and nothing else.
+
+Gateway and operator both append them, whoever comes first after a crash: each body depends only on the stored offer
+and run, so both write the same octets and the second append is a no-op. Data members are listed in
+docs/reference/gateway-api.md ("What is logged").
+"""
+
+import re
+from typing import Any, Final
+
+from triplane.audit.digest import canonical_json, digest_of_bytes, parse_digest
+from triplane.audit.entry import event_id
+from triplane.audit.model import SYSTEM_ACTOR, SYSTEM_STREAM, EventBody, EventSubject
+from triplane.domain.session import RunState, RunView, SessionView
+
+_MAX_BLOBS: Final = 64
+_WORD = re.compile(r"[A-Z][A-Za-z0-9]{0,63}", re.ASCII)
+
+
+def session_offered(view: SessionView) -> EventBody:
+    """The session is claimable once permitted. n is 1: a session is offered once."""
+    offer = view.offer
+    data = {
+        "taskUid": offer.task_uid,
+        "agentUid": offer.agent_uid,
+        "agentName": offer.agent_name,
+        "role": offer.role,
+        "snapshotDigest": offer.snapshot_digest,
+    }
+    return _body("session.offered", view, 1, data)
+
+
+def run_permitted(view: SessionView, run: RunView) -> EventBody:
+    """A launch permit was written; its counter is the key."""
+    data = {
+        "run": run.run,
+        "permit": run.permit_counter,
+        "snapshotDigest": view.offer.snapshot_digest,
+        "runInputsDigest": digest_of_bytes(canonical_json(run.run_inputs)),
+    }
+    return _body("run.permitted", view, run.run, data, key=str(run.permit_counter))
+
+
+def run_claimed(view: SessionView, run: RunView) -> EventBody:
+    """A runner took the run."""
+    data = {
+        "run": run.run,
+        "permit": run.permit_counter,
+        "runner": run.runner or "",
+        "instance": run.instance or "",
+        "taskUid": view.offer.task_uid,
+        "agentUid": view.offer.agent_uid,
+        "role": view.offer.role,
+    }
+    return _body("run.claimed", view, run.run, data)
+
+
+def run_started(view: SessionView, run: RunView) -> EventBody:
+    """The harness process runs. The measured facts are the blob (``facts_document``)."""
+    data: dict[str, Any] = {"run": run.run}
+    if isinstance(run.facts.get("isolated"), bool):
+        data["isolated"] = run.facts["isolated"]
+    return _body("run.started", view, run.run, data, blobs=(digest_of_bytes(facts_document(run)),))
+
+
+def facts_document(run: RunView) -> bytes:
+    """The blob of what the host measured: canonical JSON of the facts."""
+    return canonical_json(run.facts)
+
+
+def run_recorded(view: SessionView, run: int, sequence: int, digest: str) -> EventBody:
+    """One journal segment; its blob is the segment."""
+    return _body("run.recorded", view, run, {"run": run, "sequence": sequence}, key=str(sequence), blobs=(digest,))
+
+
+def run_finished(view: SessionView, run: RunView) -> EventBody:
+    """The run has a result. Its message is prose and stays in the session store."""
+    result = run.result
+    if result is None:
+        raise ValueError(f"run {run.run} of session {view.offer.session_uid} has no result to log")
+    data: dict[str, Any] = {
+        "run": run.run,
+        "outcome": result.outcome.value,
+        "reason": _word(result.reason),
+        "inputTokens": result.usage.input_tokens,
+        "outputTokens": result.usage.output_tokens,
+        "costMinorUnits": result.usage.cost_minor_units,
+        "outputs": [{"name": item.name, "digest": item.digest} for item in result.outputs],
+    }
+    if result.exit_code is not None:
+        data["exitCode"] = result.exit_code
+    digests = [item.digest for item in result.outputs]
+    if result.reflection is not None:
+        data["reflection"] = result.reflection
+        digests.insert(0, result.reflection)
+    blobs = tuple(dict.fromkeys(digests))[:_MAX_BLOBS]
+    return _body("run.finished", view, run.run, data, blobs=blobs)
+
+
+def run_lost(view: SessionView, run: RunView) -> EventBody:
+    """The run was declared lost: its runner is gone."""
+    return _body("run.lost", view, run.run, {"run": run.run, "reason": _word(run.end_reason or "")})
+
+
+def run_revoked(view: SessionView, run: RunView) -> EventBody:
+    """The run was ended by a revocation of its session."""
+    reason = _word(run.end_reason or view.revoked or "")
+    return _body("run.revoked", view, run.run, {"run": run.run, "reason": reason})
+
+
+def run_history(view: SessionView, run: RunView) -> tuple[EventBody, ...]:
+    """Every entry about this run that the store's state implies, in order, but for permits.
+
+    Appending them all heals whatever a crash between a store transition and its entry left out.
+    """
+    bodies: list[EventBody] = []
+    if run.runner is not None:
+        bodies.append(run_claimed(view, run))
+    if run.started_at is not None:
+        bodies.append(run_started(view, run))
+    bodies += [
+        run_recorded(view, number, sequence, digest)
+        for number, sequence, digest in view.record_digests
+        if number == run.run
+    ]
+    if run.state is RunState.FINISHED:
+        bodies.append(run_finished(view, run))
+    elif run.state is RunState.LOST:
+        bodies.append(run_lost(view, run))
+    elif run.state is RunState.REVOKED:
+        bodies.append(run_revoked(view, run))
+    return tuple(bodies)
+
+
+def principal_created(principal_id: str, document: bytes) -> EventBody:
+    """First sight of a user: the name is only in the salted, erasable blob."""
+    subject = EventSubject(kind="Principal", namespace="", name=principal_id, uid=principal_id)
+    return EventBody(
+        id=event_id("principal.created", principal_id, 0),
+        type="principal.created",
+        stream=SYSTEM_STREAM,
+        actor=SYSTEM_ACTOR,
+        subject=subject,
+        blobs=(digest_of_bytes(document),),
+    )
+
+
+def principal_document(*, username: str, uid: str, salt: str) -> bytes:
+    """The erasable blob behind a principal id."""
+    return canonical_json({"username": username, "uid": uid, "salt": salt})
+
+
+def blob_quarantined(digest: str, n: int) -> EventBody:
+    """The ``n``-th time (from 1) that a stored blob was not what was stored."""
+    return _blob_event("blob.quarantined", digest, n)
+
+
+def blob_erased(digest: str, n: int) -> EventBody:
+    """The ``n``-th time (from 1) that this blob was erased on purpose."""
+    return _blob_event("blob.erased", digest, n)
+
+
+def blob_uid(digest: str) -> str:
+    """The ``uid`` under which the log speaks of a blob: the digits of its digest."""
+    return parse_digest(digest)
+
+
+def _blob_event(kind: str, digest: str, n: int) -> EventBody:
+    uid = blob_uid(digest)
+    return EventBody(
+        id=event_id(kind, uid, n),
+        type=kind,
+        stream=SYSTEM_STREAM,
+        actor=SYSTEM_ACTOR,
+        subject=EventSubject(kind="Blob", namespace="", name=uid, uid=uid),
+        data={"digest": digest},
+    )
+
+
+def _body(
+    kind: str,
+    view: SessionView,
+    n: int,
+    data: dict[str, Any],
+    *,
+    key: str | None = None,
+    blobs: tuple[str, ...] = (),
+) -> EventBody:
+    offer = view.offer
+    return EventBody(
+        id=event_id(kind, offer.session_uid, n, key),
+        type=kind,
+        stream=f"graph/{offer.graph_uid}",
+        actor=SYSTEM_ACTOR,
+        subject=EventSubject(kind="AgentSession", namespace=offer.namespace, name=offer.name, uid=offer.session_uid),
+        data=data,
+        blobs=blobs,
+    )
+
+
+def _word(reason: str) -> str:
+    """Reasons are CamelCase words; anything else would be prose, which the log does not take."""
+    return reason if _WORD.fullmatch(reason) else "Unspecified"

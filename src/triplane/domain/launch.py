@@ -1,0 +1,131 @@
+"""Whether a permit may be written and whether a run may be claimed: the rules behind ``SessionStore``.
+
+Every backend gathers the same facts under its own locks and asks here, so that no two backends differ in a
+rule.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from triplane.domain.session import PERMIT_SECONDS, Claim, Offer, Permit, RunState, RunView, SessionView
+from triplane.errors import InvalidInput, PermitRefused
+
+
+@dataclass(frozen=True, slots=True)
+class StoredPermit:
+    """A permit as the store keeps it, by the store's clock."""
+
+    counter: int
+    revocation_revision: int
+    since: datetime
+    seconds: float
+
+    def valid_at(self, now: datetime) -> bool:
+        """A clock that was set back ends a permit rather than prolonging it."""
+        return self.since <= now < self.since + timedelta(seconds=self.seconds)
+
+    def usable(self, revision: int, now: datetime) -> bool:
+        """Valid, and decided after the last revocation."""
+        return self.valid_at(now) and self.revocation_revision >= revision
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRefusal:
+    """Why a run may not be claimed now."""
+
+    why: str
+    wanted: bool = False
+    """True when only a fresh permit is missing: the operator should decide anew."""
+
+
+def check_permit(permit: Permit) -> None:
+    """Refuse a permit no session could use. Raises ``InvalidInput``."""
+    if not 0 <= permit.seconds <= PERMIT_SECONDS:
+        raise InvalidInput(
+            f"a permit lives at most {PERMIT_SECONDS} seconds, not {permit.seconds}; decide again later instead"
+        )
+    if permit.run < 1 or permit.counter < 1:
+        raise InvalidInput(
+            f"run {permit.run} and permit counter {permit.counter} of session {permit.session_uid}: both count from 1"
+        )
+
+
+def decide_permit(session: SessionView | None, permit: Permit) -> bool:
+    """True: write it. False: that run was claimed or ended, or a permit as new is there. Raises
+    ``PermitRefused``."""
+    uid = permit.session_uid
+    if session is None:
+        raise PermitRefused(f"session {uid} was never offered; offer it before permitting a run")
+    if session.revoked is not None:
+        raise PermitRefused(f"session {uid} is revoked ({session.revoked}); it gets no further run")
+    if session.closed:
+        raise PermitRefused(f"session {uid} is closed; it gets no further run")
+    if permit.snapshot_digest != session.offer.snapshot_digest:
+        raise PermitRefused(
+            f"session {uid} froze snapshot {session.offer.snapshot_digest}, the permit was decided on "
+            f"{permit.snapshot_digest}; a new snapshot needs a new session"
+        )
+    last = session.last_run
+    newest = 0 if last is None else last.run
+    if permit.run <= newest:
+        run = session.runs[permit.run - 1]
+        return run.state is RunState.PERMITTED and permit.counter > run.permit_counter
+    if permit.run > newest + 1:
+        raise PermitRefused(f"session {uid}: run {permit.run} is not the next one, which is run {newest + 1}")
+    if last is not None and last.state not in (RunState.FINISHED, RunState.LOST):
+        raise PermitRefused(
+            f"session {uid}: run {last.run} is {last.state}; run {permit.run} may follow when it is finished or lost"
+        )
+    return True
+
+
+def decide_claim(
+    session: SessionView | None, run: int, permit: StoredPermit | None, *, revision: int, now: datetime
+) -> ClaimRefusal | None:
+    """None: hand it out. ``permit`` is that of the run, ``revision`` the revocation revision, read under
+    lock."""
+    if session is None:
+        return ClaimRefusal("it was never offered")
+    uid = session.offer.session_uid
+    if session.revoked is not None:
+        return ClaimRefusal(f"session {uid} is revoked: {session.revoked}")
+    if session.closed:
+        return ClaimRefusal(f"session {uid} is closed: it gets no further run")
+    view = next((view for view in session.runs if view.run == run), None)
+    if view is None or permit is None:
+        permitted = ", ".join(str(view.run) for view in session.runs) or "none"
+        return ClaimRefusal(f"session {uid} has no permit for run {run} (permitted so far: {permitted})")
+    if view.state is not RunState.PERMITTED:
+        return ClaimRefusal(f"run {run} of session {uid} is {view.state}: a run is handed out once")
+    if not permit.valid_at(now):
+        return ClaimRefusal(
+            f"permit {permit.counter} of run {run} of session {uid} has expired; a new one was asked for",
+            wanted=True,
+        )
+    if permit.revocation_revision < revision:
+        return ClaimRefusal(
+            f"permit {permit.counter} of run {run} of session {uid} was decided at revocation revision "
+            f"{permit.revocation_revision}, now it is {revision}; a new one was asked for",
+            wanted=True,
+        )
+    return None
+
+
+def claim_of(offer: Offer, view: RunView, runner: str, instance: str) -> Claim:
+    """What the runner is handed for this run of the offered session."""
+    return Claim(
+        session_uid=offer.session_uid,
+        namespace=offer.namespace,
+        name=offer.name,
+        task_uid=offer.task_uid,
+        graph_uid=offer.graph_uid,
+        agent_uid=offer.agent_uid,
+        agent_name=offer.agent_name,
+        role=offer.role,
+        run=view.run,
+        permit_counter=view.permit_counter,
+        runner=runner,
+        instance=instance,
+        work_order=offer.work_order,
+        run_inputs=view.run_inputs,
+    )

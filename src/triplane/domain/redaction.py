@@ -1,0 +1,88 @@
+"""Redaction: secrets are replaced before a text is stored, because the log and its blobs are kept.
+
+Two families. *Marked* secrets carry their own shape (a PEM key, a JSON Web Token, one of our run tokens, a cloud
+key): they are found anywhere with next to no false alarms. *Named* secrets are values beside a telling name
+(``password=…``, ``"api_key": "…"``, ``Authorization: Bearer …``). Every pattern is linear in the length of the text.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+_MARKED: tuple[tuple[str, re.Pattern[str]], ...] = (
+    (
+        "private-key",
+        re.compile(
+            r"-----BEGIN (?:[A-Z0-9]{1,16} ){0,3}PRIVATE KEY(?: BLOCK)?-----"
+            r"(?:[^-]|-(?!----END ))*(?:-----END [A-Z0-9 ]{0,64}-----)?"
+        ),
+    ),
+    ("run-token", re.compile(r"\btrp1\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}")),
+    ("jwt", re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*")),
+    ("aws-key", re.compile(r"\b(?:AKIA|ASIA|AROA|AIDA)[A-Z0-9]{16}\b")),
+    ("github-token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{40,})")),
+    ("api-key", re.compile(r"\bsk-[A-Za-z0-9_-]{20,}")),
+)
+_NAME = (
+    r"(?:pass(?:word|wd|phrase)|secret(?:[_-]?(?:access[_-]?)?key)?|client[_-]?secret|api[_-]?key|"
+    r"access[_-]?key(?:[_-]?secret)?|auth[_-]?token|access[_-]?token|refresh[_-]?token|private[_-]?key|"
+    r"bearer[_-]?token|credentials?)"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)[ \t]{1,8}(?=[A-Za-z0-9+/_.~-]*[0-9+/_.~=-])[A-Za-z0-9+/_.~-]{12,}=*")
+_NAMED = re.compile(
+    rf"(?i)((?<![A-Za-z0-9])(?:[A-Za-z0-9]{{1,32}}[_-]){{0,3}}{_NAME}\b[\"']?[ \t]{{0,8}}[:=][ \t]{{0,8}})"
+    r"(?!\[redacted)(\"[^\"\n]+\"|'[^'\n]+'|[^\s\"',;&}\]]+)"
+)
+_TOKEN = re.compile(r"(?i)(\btoken\b[\"']?[ \t]{0,8}[:=][ \t]{0,8}[\"']?)(?=[A-Za-z_.-]*[0-9])[A-Za-z0-9_.-]{16,}")
+_URL_PASSWORD = re.compile(r"(\b[a-z][a-z0-9+.-]{1,20}://[^\s/:@]{1,256}:)[^\s/@]{1,256}(?=@)")
+_SECRET_MEMBER = re.compile(rf"(?i)^(?:[A-Za-z0-9]+[_-])*{_NAME}$")
+_CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def marked_secrets(text: str) -> tuple[str, ...]:
+    """The kinds of marked secrets in the text, in a fixed order; empty if there are none."""
+    return tuple(kind for kind, pattern in _MARKED if pattern.search(text))
+
+
+def redact_text(text: str) -> str:
+    """The text with each secret replaced by ``[redacted:<kind>]``. Doing it twice changes nothing more."""
+    for kind, pattern in _MARKED:
+        text = pattern.sub(f"[redacted:{kind}]", text)
+    text = _BEARER.sub(lambda found: f"{found[1]} [redacted:bearer]", text)
+    text = _URL_PASSWORD.sub(r"\1[redacted:password]", text)
+    text = _TOKEN.sub(r"\1[redacted:token]", text)
+    return _NAMED.sub(lambda found: f"{found[1]}[redacted:value]", text)
+
+
+def redact_json(value: Any) -> Any:
+    """The JSON value with secrets redacted in every string, key and telling-named member, at any depth."""
+    match value:
+        case str():
+            return redact_text(value)
+        case Mapping():
+            return {redact_text(str(key)): _member(str(key), item) for key, item in value.items()}
+        case list() | tuple():
+            return [redact_json(item) for item in value]
+        case _:
+            return value
+
+
+def _member(key: str, value: Any) -> Any:
+    """A string under a telling name (``password``, ``apiKey``) goes whole; an ``{name, value}`` pair counts too."""
+    if isinstance(value, str) and value and _telling(key):
+        return value if value.startswith("[redacted:") else "[redacted:value]"
+    if isinstance(value, list):
+        return [_pair(item) for item in value]
+    return redact_json(value)
+
+
+def _pair(item: Any) -> Any:
+    """Environment variables are lists of ``{name, value}``: the name tells."""
+    cleaned = redact_json(item)
+    if isinstance(item, Mapping) and isinstance(item.get("name"), str) and isinstance(item.get("value"), str):
+        cleaned["value"] = _member(item["name"], item["value"])
+    return cleaned
+
+
+def _telling(key: str) -> bool:
+    return _SECRET_MEMBER.match(_CAMEL.sub("_", key)) is not None

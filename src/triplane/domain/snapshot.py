@@ -1,0 +1,59 @@
+"""The frozen snapshot of a session: what took part, by digest, as far as it is known before the run.
+
+The session continues (rework, retry) while the snapshot that would be frozen now still equals it; the host
+adds what only it can measure (program, interpreter, sandbox) when the run starts.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triplane.api.meta import Material, MaterialBasis
+from triplane.audit.digest import digest_of_json
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """An API object by the digest of its spec."""
+
+    role: str
+    name: str
+    uid: str
+    generation: int
+    spec: Mapping[str, Any]
+
+
+def freeze(
+    pinned: Sequence[Pinned],
+    *,
+    model: str | None,
+    inputs: Sequence[tuple[str, str]],
+    order: Mapping[str, Any],
+) -> tuple[Material, ...]:
+    """The materials of a session: objects, declared model, inputs ``(name, digest)``, and the work order."""
+    materials = [
+        Material(
+            role=item.role,  # type: ignore[arg-type]  # callers pass the literals of Material.role
+            name=item.name,
+            uid=item.uid,
+            generation=item.generation,
+            digest=digest_of_json(item.spec),
+            basis=MaterialBasis.CONTENT,
+        )
+        for item in pinned
+    ]
+    if model is not None:
+        materials.append(Material(role="model", name=model, basis=MaterialBasis.DECLARED))
+    materials += [
+        Material(role="input", name=name, digest=digest, basis=MaterialBasis.CONTENT)
+        for name, digest in inputs
+    ]
+    materials.append(
+        Material(role="task", name="work-order", digest=digest_of_json(order), basis=MaterialBasis.CONTENT)
+    )
+    return tuple(materials)
+
+
+def snapshot_digest(materials: Sequence[Material]) -> str:
+    """Digest of the JCS form of the materials, in their order."""
+    return digest_of_json({"materials": [material.wire() for material in materials]})

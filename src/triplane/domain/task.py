@@ -1,0 +1,259 @@
+"""Task: which step comes next, decided from what is recorded.
+
+A Task goes through *rounds*. In each, a producing session runs until it has outputs, an independent reviewer
+judges exactly those, and the round is accepted or rejected; a rejection opens the next with its findings.
+Everything that was decided stands in the log (``Decisions``); a decision is made once and only applied again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from triplane.api.meta import Subject
+from triplane.domain.eligibility import choose_producer, choose_reviewer
+from triplane.domain.session import LIVE_RUN_STATES, Outcome, RunState, RunView
+from triplane.domain.task_facts import (
+    Action,
+    DecideByPerson,
+    FailTask,
+    Launch,
+    OpenSession,
+    Place,
+    Placement,
+    Plan,
+    RecordAgentReview,
+    RecordArtifacts,
+    SessionFacts,
+    TaskFacts,
+)
+from triplane.domain.task_outlook import blocked, finished, in_review, in_run, unresolved
+from triplane.domain.verdict import VerdictFile, VerdictVoid, void_person_review
+from triplane.domain.workorder import ContractConflict
+
+MAX_LOST_RUNS = 20
+"""Runs of one session in one round that may be lost to infrastructure before the Task fails."""
+DEFAULT_REVIEW_CAPABILITY = "review"
+
+
+def decide(facts: TaskFacts) -> Plan:
+    """The next step of the Task. Pure, total, and idempotent over what is recorded."""
+    decisions = facts.decisions
+    if decisions.accepted_round is not None or decisions.failed is not None:
+        return Plan(None, finished(decisions.accepted_round, decisions.accepted_review, decisions.failed))
+    round_ = len(decisions.rejected) + 1
+    if facts.withdrawn is not None:
+        return _act(FailTask(*facts.withdrawn, round_))
+    if round_ > 1 and round_ - 1 > facts.task.spec.max_reworks:
+        return _act(_reworks_exhausted(facts, round_))
+    if facts.missing:
+        return Plan(None, unresolved(facts.missing))
+    if isinstance(facts.outputs, ContractConflict):
+        return Plan(None, blocked("ContractConflict", facts.outputs.message))
+    placement = decisions.latest("producer", round_)
+    if placement is None:
+        return _place_producer(facts, round_, 0)
+    session = session_of(facts, placement)
+    if session is None and facts.expected_session.get(placement.key) is None:
+        return _place_producer(facts, round_, placement.ordinal + 1)
+    if session is None or session.view is None:
+        return _act(OpenSession(placement))
+    return _produce(facts, session, placement)
+
+
+def _reworks_exhausted(facts: TaskFacts, round_: int) -> FailTask:
+    findings = facts.decisions.rejected[round_ - 1]
+    return FailTask(
+        "ReworksExhausted",
+        f"Rejected {round_ - 1} times, which is all that maxReworks {facts.task.spec.max_reworks} allows; "
+        f"last findings: {'; '.join(findings)}"[:1024],
+        round_ - 1,
+    )
+
+
+def _act(action: Action) -> Plan:
+    return Plan(action, in_run("Working", "The operator is taking the next step", queued=True))
+
+
+def _place_producer(facts: TaskFacts, round_: int, ordinal: int) -> Plan:
+    spec = facts.task.spec
+    named = spec.agent_ref.name if spec.agent_ref is not None else None
+    earlier = facts.decisions.latest("producer", round_ - 1)
+    candidates = [agent for agent in facts.agents if earlier is not None and agent.uid == earlier.agent_uid]
+    required = spec.required_capabilities or ()
+    choice = choose_producer(
+        candidates or facts.agents, named=named, required=required, task_uid=facts.task.metadata.uid
+    )
+    if choice.agent is None:
+        wanted = f"Agent {named}" if named else f"an Agent with capability {', '.join(required)}"
+        why = "; ".join(choice.excluded) or "there is none in this namespace"
+        return Plan(None, blocked("NoEligibleAgent", f"Waiting for {wanted}: {why}. Apply or mend one"))
+    agent = choice.agent
+    return _act(Place(Placement("producer", round_, ordinal, agent.uid, agent.name, agent.principal)))
+
+
+def session_of(facts: TaskFacts, placement: Placement) -> SessionFacts | None:
+    """The session that serves a placement: one already at work in this round, else the one whose frozen
+    snapshot equals what would be frozen now. An edit mid-run disturbs no run; it opens the next one anew."""
+    for session in facts.sessions:
+        if (session.role, session.agent_uid) != (placement.role, placement.agent_uid) or session.view is None:
+            continue
+        if any(
+            run.run_inputs.get("round") == placement.round and (run.state in LIVE_RUN_STATES or _succeeded(run))
+            for run in session.view.runs
+        ):
+            return session
+    expected = facts.expected_session.get(placement.key)
+    return next((session for session in facts.sessions if session.name == expected), None)
+
+
+def _succeeded(run: RunView) -> bool:
+    return run.result is not None and run.result.outcome is Outcome.SUCCEEDED
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """A session has nothing live: its last run of this round, if there was one."""
+
+    succeeded: RunView | None
+
+
+def _drive(
+    facts: TaskFacts, session: SessionFacts, round_: int, findings: tuple[str, ...]
+) -> Plan | _Settled | FailTask:
+    """Bring one session to a succeeded run of this round: launch, wait, retry, or give up."""
+    view = session.view
+    assert view is not None
+    runs = [run for run in view.runs if run.run_inputs.get("round") == round_]
+    last = runs[-1] if runs else None
+    if view.revoked is not None:
+        return FailTask("SessionRevoked", f"Session {session.name} was revoked: {view.revoked}", round_)
+    if last is not None and last.state is RunState.FINISHED and last.result is not None:
+        if last.result.outcome is Outcome.SUCCEEDED:
+            void = session.verdict
+            if not isinstance(void, VerdictVoid):
+                return _Settled(last)
+            reason, message = void.reason, void.message
+        else:
+            reason, message = last.result.reason, last.result.message
+        failures = sum(1 for run in runs if run.state is RunState.FINISHED)
+        if failures > facts.task.spec.max_retries:
+            return FailTask(
+                reason,
+                f"Run {last.run} of {session.name} by {view.offer.agent_name} failed: {message}",
+                round_,
+            )
+    elif last is not None and last.state is RunState.LOST:
+        lost = sum(1 for run in runs if run.state is RunState.LOST)
+        if lost > MAX_LOST_RUNS:
+            return FailTask("RunnerLost", f"{lost} runs of {session.name} were lost with their runners", round_)
+    elif last is not None and last.state is RunState.PERMITTED and session.wanted:
+        return _act(Launch(session, last.run, round_, findings))
+    elif last is not None:
+        return Plan(None, in_run(*_waiting_for(session, last), queued=last.state is RunState.PERMITTED))
+    number = (view.last_run.run if view.last_run is not None else 0) + 1
+    return _act(Launch(session, number, round_, findings))
+
+
+def _waiting_for(session: SessionFacts, run: RunView) -> tuple[str, str]:
+    assert session.view is not None
+    agent = session.view.offer.agent_name
+    match run.state:
+        case RunState.PERMITTED:
+            return "Queued", f"Run {run.run} of session {session.name} waits for a free runner"
+        case RunState.CLAIMED:
+            return "Starting", f"Runner {run.runner} is preparing run {run.run} of agent {agent}"
+        case _:
+            return "Running", f"Agent {agent} is working: run {run.run} of session {session.name}"
+
+
+def _produce(facts: TaskFacts, session: SessionFacts, placement: Placement) -> Plan:
+    round_ = placement.round
+    findings = facts.decisions.rejected.get(round_ - 1, ())
+    driven = _drive(facts, session, round_, findings)
+    if isinstance(driven, Plan):
+        return driven
+    if isinstance(driven, FailTask):
+        return _act(driven)
+    run = driven.succeeded
+    assert run is not None
+    assert run.result is not None
+    if any((round_, output.name) not in facts.artifacts for output in run.result.outputs):
+        return _act(RecordArtifacts(session, run, round_))
+    produced = tuple(Subject(name=output.name, digest=output.digest) for output in run.result.outputs)
+    review = facts.task.spec.review
+    if review is not None and review.people:
+        return _await_person(facts, review.people, produced, placement)
+    return _review(facts, placement)
+
+
+def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Subject], producer: Placement) -> Plan:
+    round_ = producer.round
+    void = []
+    for review in facts.people_reviews:
+        reason = void_person_review(
+            review,
+            round_=round_,
+            produced=produced,
+            people=people,
+            producer_principal=producer.principal,
+        )
+        if reason is None:
+            return _act(DecideByPerson(review, round_))
+        if review.round == round_:
+            void.append(reason)
+    asked = f"Waiting for a Review of round {round_} by {' or '.join(people)}"
+    return Plan(None, in_review("WaitingForPerson", ". ".join([asked, *void]), reviewer=", ".join(people)))
+
+
+def _review(facts: TaskFacts, producer: Placement) -> Plan:
+    round_ = producer.round
+    failed: list[str] = []
+    failures: list[str] = []
+    ordinal = 0
+    while (placement := facts.decisions.placement("reviewer", round_, ordinal)) is not None:
+        session = session_of(facts, placement)
+        if session is None and facts.expected_session.get(placement.key) is None:
+            failures.append(f"{placement.agent_name} no longer exists")
+        elif session is None or session.view is None:
+            return _act(OpenSession(placement))
+        else:
+            driven = _drive(facts, session, round_, ())
+            if isinstance(driven, Plan):
+                return Plan(driven.action, driven.outlook.reviewing(placement.agent_name, session.name))
+            if isinstance(driven, _Settled):
+                assert isinstance(session.verdict, VerdictFile)
+                return _act(RecordAgentReview(session, session.verdict, round_))
+            failures.append(driven.message)
+        failed.append(placement.agent_uid)
+        ordinal += 1
+    return _place_reviewer(facts, producer, ordinal, failed, failures)
+
+
+def _place_reviewer(
+    facts: TaskFacts, producer: Placement, ordinal: int, failed: Sequence[str], failures: Sequence[str]
+) -> Plan:
+    round_ = producer.round
+    policy = facts.task.spec.review
+    named = policy.agent_ref.name if policy is not None and policy.agent_ref is not None else None
+    capability = (policy.capability if policy is not None else None) or DEFAULT_REVIEW_CAPABILITY
+    choice = choose_reviewer(
+        facts.agents,
+        named=named,
+        capability=capability,
+        producer_uid=producer.agent_uid,
+        producer_principal=producer.principal,
+        failed=failed,
+        task_uid=facts.task.metadata.uid,
+    )
+    if choice.agent is None:
+        wanted = f"Agent {named}" if named else f"an Agent with capability {capability}"
+        why = "; ".join((*choice.excluded, *failures)) or "there is none in this namespace"
+        return Plan(
+            None,
+            blocked(
+                "NoIndependentReviewer",
+                f"The outputs of round {round_} wait for review by {wanted}, controlled by another user than "
+                f"the producing Agent: {why}. Another user must apply one",
+            ),
+        )
+    agent = choice.agent
+    return _act(Place(Placement("reviewer", round_, ordinal, agent.uid, agent.name, agent.principal)))

@@ -1,0 +1,160 @@
+"""What a Task's decision is made of, and the steps it can name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from triplane.api.meta import Output
+from triplane.api.task import Task
+from triplane.domain.eligibility import Candidate
+from triplane.domain.session import RunView, SessionView
+from triplane.domain.task_outlook import Outlook
+from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid
+from triplane.domain.workorder import ContractConflict, ResolvedInput
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A recorded choice of an Agent for one role in one round. ``ordinal`` counts the
+    choices made for that role in the round: a next one is made when an Agent is gone or has failed as reviewer."""
+
+    role: str
+    round: int
+    ordinal: int
+    agent_uid: str
+    agent_name: str
+    principal: str | None
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        return self.role, self.round, self.ordinal
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """What the log holds of this Task."""
+
+    placements: tuple[Placement, ...] = ()
+    accepted_round: int | None = None
+    accepted_review: str | None = None
+    rejected: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Round to findings."""
+    failed: tuple[str, str] | None = None
+    """``(reason, message)`` once the Task has failed or was cancelled."""
+
+    def placement(self, role: str, round_: int, ordinal: int = 0) -> Placement | None:
+        for item in self.placements:
+            if item.key == (role, round_, ordinal):
+                return item
+        return None
+
+    def latest(self, role: str, round_: int) -> Placement | None:
+        """The placement in force: the one with the highest ordinal."""
+        placed = [item for item in self.placements if (item.role, item.round) == (role, round_)]
+        return max(placed, key=lambda item: item.ordinal, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class SessionFacts:
+    """An AgentSession of the Task: which placement it serves, and what the store knows of it."""
+
+    name: str
+    uid: str
+    role: str
+    round: int
+    agent_uid: str
+    view: SessionView | None
+    verdict: VerdictFile | VerdictVoid | None = None
+    """Of a review session whose last run succeeded."""
+    wanted: bool = False
+    """A runner has asked for it, but the permit had expired."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFacts:
+    """Everything the decision needs, gathered before it."""
+
+    task: Task
+    missing: tuple[tuple[str, str], ...]
+    """``(reason, message)`` for every reference that does not resolve yet."""
+    withdrawn: tuple[str, str] | None
+    """``(reason, message)`` when an ancestor was deleted."""
+    inputs: tuple[ResolvedInput, ...]
+    outputs: tuple[Output, ...] | ContractConflict
+    agents: tuple[Candidate, ...]
+    decisions: Decisions
+    sessions: tuple[SessionFacts, ...]
+    expected_session: Mapping[tuple[str, int, int], str]
+    """Name of the session each placement leads to, as its snapshot would be frozen now."""
+    artifacts: frozenset[tuple[int, str]]
+    """``(round, output name)`` of the Artifacts that exist."""
+    people_reviews: tuple[PersonReview, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Record the choice of an Agent."""
+
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """Make the AgentSession of a placement and offer it."""
+
+    placement: Placement
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Permit the next run of a session."""
+
+    session: SessionFacts
+    run: int
+    round: int
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RecordArtifacts:
+    """Make the Artifacts of the outputs of a finished run."""
+
+    session: SessionFacts
+    run: RunView
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordAgentReview:
+    """Make the Review of a review session's verdict and decide the round by it."""
+
+    session: SessionFacts
+    verdict: VerdictFile
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class DecideByPerson:
+    """Decide the round by a person's Review."""
+
+    review: PersonReview
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailTask:
+    """Nothing further will be tried."""
+
+    reason: str
+    message: str
+    round: int
+
+
+Action = Place | OpenSession | Launch | RecordArtifacts | RecordAgentReview | DecideByPerson | FailTask
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The next action, or None: nothing to do but wait, as ``outlook`` says."""
+
+    action: Action | None
+    outlook: Outlook

@@ -1,0 +1,189 @@
+"""The log entries of a Task's decisions: how each is written, and how they are read back.
+
+The log is where a decision stands; only ``read_decisions`` brings a recorded one back into force.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from triplane.api.meta import Subject, Verdict
+from triplane.audit.entry import event_id
+from triplane.audit.model import SYSTEM_ACTOR, EventBody, EventSubject
+from triplane.domain.session import RunOutput
+from triplane.domain.task_facts import Decisions, Placement
+
+TASK_EVENTS = frozenset({"task.placed", "task.accepted", "task.rejected", "task.failed"})
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewFacts:
+    """Which Review decided, and whose it is."""
+
+    name: str
+    uid: str
+    principal: str | None
+    session_uid: str | None = None
+    agent_uid: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        """Structured facts for the log; absent ones are left out."""
+        facts = {
+            "reviewName": self.name,
+            "reviewUid": self.uid,
+            "reviewerPrincipal": self.principal,
+            "reviewSessionUid": self.session_uid,
+            "reviewerAgentUid": self.agent_uid,
+        }
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+def task_placed(subject: EventSubject, stream: str, placement: Placement) -> EventBody:
+    """``task.placed/<task>/<round>/<role>[.<ordinal>]``: who was chosen."""
+    key = placement.role if placement.ordinal == 0 else f"{placement.role}.{placement.ordinal}"
+    data: dict[str, Any] = {
+        "role": placement.role,
+        "round": placement.round,
+        "ordinal": placement.ordinal,
+        "agentUid": placement.agent_uid,
+        "agentName": placement.agent_name,
+    }
+    if placement.principal is not None:
+        data["agentPrincipal"] = placement.principal
+    return _body("task.placed", subject, stream, placement.round, key, data)
+
+
+def task_accepted(
+    subject: EventSubject, stream: str, round_: int, review: ReviewFacts, subjects: Sequence[Subject]
+) -> EventBody:
+    """``task.accepted/<task>/<round>``: the outputs hold, by this Review."""
+    data = {
+        "round": round_,
+        **review.data(),
+        "subjects": [subject.wire() for subject in subjects],
+    }
+    return _body("task.accepted", subject, stream, round_, None, data)
+
+
+def task_rejected(
+    subject: EventSubject, stream: str, round_: int, review: ReviewFacts, findings_digest: str, count: int
+) -> EventBody:
+    """``task.rejected/<task>/<round>``: the findings are prose and lie in the content store."""
+    data = {"round": round_, **review.data(), "findingsDigest": findings_digest, "findingsCount": count}
+    return _body("task.rejected", subject, stream, round_, None, data, (findings_digest,))
+
+
+def task_failed(subject: EventSubject, stream: str, round_: int, reason: str, message_digest: str) -> EventBody:
+    """``task.failed/<task>/<round>``: nothing further will be tried."""
+    data = {"round": round_, "reason": reason, "messageDigest": message_digest}
+    return _body("task.failed", subject, stream, round_, None, data, (message_digest,))
+
+
+def task_stalled(subject: EventSubject, stream: str, reason: str) -> EventBody:
+    """``task.stalled/<task>/<generation>/<reason>``: once per generation and reason."""
+    return _body("task.stalled", subject, stream, subject.generation, reason, {"reason": reason})
+
+
+def artifact_recorded(
+    subject: EventSubject, stream: str, session_uid: str, run: int, round_: int, output: RunOutput
+) -> EventBody:
+    """``artifact.recorded/<session>/<run>/<output>``; the subject is the Artifact."""
+    data = {
+        "sessionUid": session_uid,
+        "run": run,
+        "round": round_,
+        "output": output.name,
+        "digest": output.digest,
+        "mediaType": output.media_type,
+        "size": output.size,
+    }
+    return EventBody(
+        id=event_id("artifact.recorded", session_uid, run, output.name),
+        type="artifact.recorded",
+        stream=stream,
+        actor=SYSTEM_ACTOR,
+        subject=subject,
+        data=data,
+        blobs=(output.digest,),
+    )
+
+
+def review_recorded(
+    subject: EventSubject,
+    stream: str,
+    actor: str,
+    review: ReviewFacts,
+    verdict: Verdict,
+    subjects: Sequence[Subject],
+) -> EventBody:
+    """``review.recorded/<review>/1``: a verdict that counts; the actor is the reviewing principal."""
+    data = {
+        **review.data(),
+        "verdict": verdict.value,
+        "subjects": [subject_.wire() for subject_ in subjects],
+    }
+    return EventBody(
+        id=event_id("review.recorded", subject.uid, 1),
+        type="review.recorded",
+        stream=stream,
+        actor=actor,
+        subject=subject,
+        data=data,
+        blobs=tuple(dict.fromkeys(subject_.digest for subject_ in subjects)),
+    )
+
+
+def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Sequence[str]]) -> Decisions:
+    """What was decided, from the Task's entries in log order; ``texts`` resolves digests of findings and
+    messages to their lines."""
+    placements: list[Placement] = []
+    accepted: tuple[int, str] | None = None
+    rejected: dict[int, tuple[str, ...]] = {}
+    failed: tuple[str, str] | None = None
+    for entry in entries:
+        data = entry["data"]
+        match entry["type"]:
+            case "task.placed":
+                placements.append(
+                    Placement(
+                        role=data["role"],
+                        round=data["round"],
+                        ordinal=data["ordinal"],
+                        agent_uid=data["agentUid"],
+                        agent_name=data["agentName"],
+                        principal=data.get("agentPrincipal"),
+                    )
+                )
+            case "task.accepted":
+                accepted = (data["round"], data["reviewName"])
+            case "task.rejected":
+                rejected[data["round"]] = tuple(texts[data["findingsDigest"]])
+            case "task.failed":
+                failed = (data["reason"], "\n".join(texts[data["messageDigest"]]))
+    return Decisions(
+        placements=tuple(placements),
+        accepted_round=accepted[0] if accepted else None,
+        accepted_review=accepted[1] if accepted else None,
+        rejected=rejected,
+        failed=failed,
+    )
+
+
+def _body(
+    type_: str,
+    subject: EventSubject,
+    stream: str,
+    n: int,
+    key: str | None,
+    data: Mapping[str, Any],
+    blobs: tuple[str, ...] = (),
+) -> EventBody:
+    return EventBody(
+        id=event_id(type_, subject.uid, n, key),
+        type=type_,
+        stream=stream,
+        actor=SYSTEM_ACTOR,
+        subject=subject,
+        data=data,
+        blobs=blobs,
+    )

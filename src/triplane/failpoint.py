@@ -1,0 +1,43 @@
+"""Places where a fault test kills the process.
+
+``TRIPLANE_FAILPOINT="name:n"`` makes the n-th passage of ``failpoint("name")`` end the process by SIGKILL: no
+handler, no flush, no goodbye, as the machine's power would. Without the variable a passage costs one
+comparison.
+
+====================================  ==================================================================
+name                                  where
+====================================  ==================================================================
+``log.append.before_commit``          the batch has its sequence numbers; COMMIT has not been sent
+``log.append.after_commit``           COMMIT is acknowledged; no caller knows yet
+``kube.write.before``                 a create or status write is about to be sent to the API server
+``kube.write.after``                  the API server has answered; nobody knows the answer yet
+====================================  ==================================================================
+"""
+
+import os
+import signal
+
+_VARIABLE = "TRIPLANE_FAILPOINT"
+
+
+def _armed() -> tuple[str, int] | None:
+    value = os.environ.get(_VARIABLE)
+    if not value:
+        return None
+    name, separator, count = value.rpartition(":")
+    if not separator or not name or not count.isdigit() or int(count) < 1:
+        raise ValueError(f'{_VARIABLE} is {value!r}, not "name:n" with n from 1')
+    return name, int(count)
+
+
+_name, _left = _armed() or (None, 0)
+
+
+def failpoint(name: str) -> None:
+    """Kill this process if the environment asks for it here and now."""
+    global _left  # noqa: PLW0603  # one count per process, by intent
+    if _name is None or _name != name:
+        return
+    _left -= 1
+    if _left == 0:
+        os.kill(os.getpid(), signal.SIGKILL)

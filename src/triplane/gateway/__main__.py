@@ -1,0 +1,152 @@
+"""``python -m triplane.gateway``: serve on loopback until SIGTERM, with JSON logs on standard error.
+
+Postgres may be absent at the start: the process waits for it. It exits within seconds even with open streams, for
+they watch the stop sign.
+"""
+
+import asyncio
+import itertools
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+import uvicorn
+
+from triplane.errors import InvalidInput, TriplaneError, Unavailable
+from triplane.gateway.app import create_app
+from triplane.gateway.config import GatewayConfig
+from triplane.gateway.endpoint import announce, listening_socket
+from triplane.gateway.state import Gateway
+from triplane.settings import Settings
+from triplane.wiring import GatewayBackends, open_gateway
+
+_log = structlog.get_logger()
+_GRACE_SECONDS: Final = 3
+_RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+
+
+class Server(uvicorn.Server):
+    """Raises the stop sign as soon as the signal comes, so that open streams and long polls end by themselves."""
+
+    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._gateway = gateway
+        self._on_start = on_start
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Instead of uvicorn's: through the event loop, and without raising the signal again afterwards."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Announce only what already listens."""
+        await super().startup(sockets)
+        self._on_start()
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+        self._gateway.stopping.set()
+
+
+def main() -> int:
+    """Run until told to stop; 0 after a clean stop, 2 for settings that cannot work."""
+    settings = Settings()
+    configure_logs(settings.log_level)
+    try:
+        return asyncio.run(serve(settings))
+    except InvalidInput as error:
+        _log.error("the gateway cannot start", error=str(error))
+        return 2
+    except TriplaneError as error:
+        _log.error("the gateway cannot go on", error=str(error))
+        return 1
+
+
+async def serve(settings: Settings) -> int:
+    """Open the backends, listen, announce the URL, serve."""
+    backends = await _opened(settings)
+    try:
+        with listening_socket(settings) as listener:
+            await _serve_on(listener, backends, settings)
+    finally:
+        await backends.close()
+    return 0
+
+
+async def _serve_on(listener: socket.socket, backends: GatewayBackends, settings: Settings) -> None:
+    app = create_app(
+        backends,
+        GatewayConfig(
+            keys=settings.secrets / "gateway_keys",
+            kubeconfig=settings.kubeconfig,
+            lease_seconds=settings.lease_seconds,
+        ),
+    )
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def announced() -> None:
+        announce(settings.run, url)
+        _log.info("the gateway serves", url=url, origin=backends.log.origin)
+
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        timeout_keep_alive=75,
+    )
+    await Server(config, app.state.gateway, announced).serve(sockets=[listener])
+    _log.info("the gateway has stopped")
+
+
+async def _opened(settings: Settings) -> GatewayBackends:
+    """The backends, as soon as Postgres can be reached and has the right schema; then earlier gateways are fenced."""
+    for attempt in itertools.count():
+        try:
+            backends = await open_gateway(settings)
+        except Unavailable as error:
+            _log.warning("waiting for the stores", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+        else:
+            return backends
+    raise AssertionError("unreachable")
+
+
+def configure_logs(level: str) -> None:
+    """JSON lines on standard error: ours, and what libraries log from warnings on."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=logging.WARNING,
+        stream=sys.stderr,
+        format='{"level": "warning", "logger": "%(name)s", "event": "%(message)s"}',
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""The gateway: authenticates, validates, appends, stores blobs (docs/reference/gateway-api.md).
+
+It writes no Kubernetes status and keeps nothing that matters in memory: kill it at any instant and start it again.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Final
+
+import structlog
+from fastapi import FastAPI, Response
+
+from triplane.adapters.clock import SystemClock
+from triplane.errors import TriplaneError
+from triplane.gateway import answers, blobs, claims, journal, lineage, log, principals, sessions
+from triplane.gateway.answers import error_answer, json_answer
+from triplane.gateway.bell import Bell
+from triplane.gateway.config import GatewayConfig
+from triplane.gateway.people import ApiServerAccount, People
+from triplane.gateway.state import Gateway, GatewayDep
+from triplane.gateway.tokens import RunTokens
+from triplane.ports import Clock
+from triplane.wiring import GatewayBackends
+
+_log = structlog.get_logger()
+_READY_SECONDS: Final = 5.0
+
+
+def create_app(backends: GatewayBackends, config: GatewayConfig, clock: Clock | None = None) -> FastAPI:
+    """The app over these backends, which stay their opener's to close. Making it creates the first run-token key
+    where there is none. Its ``state.gateway.stopping`` ends streams and long polls."""
+    clock = clock or SystemClock()
+    account = ApiServerAccount(config.kubeconfig) if config.kubeconfig is not None else None
+    gateway = Gateway(
+        backends=backends,
+        config=config,
+        clock=clock,
+        tokens=RunTokens(config.keys),
+        people=People(account, seconds=config.people_cache_seconds, monotonic=clock.monotonic),
+        bell=Bell(backends.sessions),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        listening = asyncio.create_task(gateway.bell.listen())
+        try:
+            yield
+        finally:
+            gateway.stopping.set()
+            listening.cancel()
+            with suppress(asyncio.CancelledError):
+                await listening
+            await gateway.people.close()
+
+    app = FastAPI(title="Triplane gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.gateway = gateway
+    answers.install(app)
+    app.add_api_route("/healthz", _healthz, methods=["GET"])
+    app.add_api_route("/readyz", _readyz, methods=["GET"])
+    for part in (claims, sessions, journal, blobs, principals, log, lineage):
+        app.include_router(part.router)
+    return app
+
+
+async def _healthz() -> Response:
+    """The process answers; says nothing of the stores."""
+    return json_answer({"alive": True})
+
+
+async def _readyz(gateway: GatewayDep) -> Response:
+    """The stores can be reached now."""
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            size, _ = await gateway.backends.log.head()
+            await gateway.backends.sessions.revocation_revision()
+    except TimeoutError:
+        return error_answer(answers.Refusal(503, "Unavailable", "the stores do not answer in time"))
+    except TriplaneError as error:
+        return error_answer(error)
+    return json_answer({"ready": True, "logSize": size})

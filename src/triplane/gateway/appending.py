@@ -1,0 +1,25 @@
+"""The append protocol (decisions.md, "Log"): look the id up; what is recorded stands, what is not is appended."""
+
+from collections.abc import Sequence
+
+from triplane.audit.model import EventBody, EventFilter
+from triplane.domain import events
+from triplane.ports import EventLog
+
+
+async def ensure_recorded(log: EventLog, bodies: Sequence[EventBody]) -> None:
+    """All of these entries are in the log when this returns, in this order as far as they are new.
+
+    A recorded entry stands even if today's program would word it differently, so an upgrade never wedges a run.
+    """
+    if not bodies:
+        return
+    recorded = await log.get_many([body.id for body in bodies])
+    if missing := [body for body in bodies if body.id not in recorded]:
+        await log.append(missing)
+
+
+async def next_of_blob(log: EventLog, kind: str, digest: str) -> int:
+    """1 + how many entries of this type the log has about the blob."""
+    where = EventFilter(types=frozenset({kind}), uid=events.blob_uid(digest))
+    return 1 + len(await log.query(where, limit=10_000))

@@ -1,0 +1,159 @@
+"""Blobs over HTTP. Only the gateway writes the content store; nothing leaves it that is not what was stored."""
+
+import hashlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.responses import StreamingResponse
+
+from triplane.audit.digest import parse_digest
+from triplane.domain import events
+from triplane.domain.runorder import order_of_run, readable_digests
+from triplane.errors import Corrupt, Forbidden, NotFound
+from triplane.gateway.answers import Refusal, json_answer
+from triplane.gateway.appending import ensure_recorded, next_of_blob
+from triplane.gateway.auth import Caller, CallerDep, live_run_of, require_person_or_operator, require_service
+from triplane.gateway.bodies import capped
+from triplane.gateway.people import Access
+from triplane.gateway.state import Gateway, GatewayDep
+from triplane.gateway.tokens import RunClaim
+from triplane.ports import ContentStore
+
+router = APIRouter(prefix="/v1/blobs")
+_WHOLE_OCTETS: Final = 4 * 1024 * 1024
+"""Blobs up to this size are verified before the first octet is sent."""
+_OCTETS: Final = "application/octet-stream"
+Namespace = Annotated[str, Query(max_length=63)]
+
+
+@router.put("/{digest}")
+async def put(
+    digest: str, request: Request, gateway: GatewayDep, caller: CallerDep, namespace: Namespace = ""
+) -> Response:
+    """Store the octets under their digest: 201, or 200 when it was there."""
+    parse_digest(digest)
+    await _may_write(gateway, caller, namespace)
+    content = gateway.backends.content
+    there = await content.exists(digest)
+    stored = await _store(gateway, request, digest)
+    return json_answer({"digest": stored, "size": await content.size(stored)}, 200 if there else 201)
+
+
+@router.post("")
+async def post(request: Request, gateway: GatewayDep, caller: CallerDep, namespace: Namespace = "") -> Response:
+    """Store octets whose digest the caller does not know."""
+    if isinstance(caller, RunClaim):
+        raise Forbidden("a run stores blobs by PUT, under the digest it computed")
+    await _may_write(gateway, caller, namespace)
+    stored = await _store(gateway, request, None)
+    return json_answer({"digest": stored, "size": await gateway.backends.content.size(stored)}, 201)
+
+
+@router.api_route("/{digest}", methods=["GET", "HEAD"])
+async def get(
+    digest: str, request: Request, gateway: GatewayDep, caller: CallerDep, namespace: Namespace = ""
+) -> Response:
+    """The octets. A damaged blob is never delivered whole: small ones answer 500, large ones break off."""
+    parse_digest(digest)
+    await _may_read(gateway, caller, digest, namespace)
+    content = gateway.backends.content
+    size = await content.size(digest)
+    headers = {"Content-Length": str(size), "ETag": f'"{digest}"', "X-Content-Type-Options": "nosniff"}
+    if request.method == "HEAD":
+        return Response(headers=headers, media_type=_OCTETS)
+    if size <= _WHOLE_OCTETS:
+        octets = b"".join([chunk async for chunk in content.resolve(digest)])
+        return Response(octets, headers=headers, media_type=_OCTETS)
+    return StreamingResponse(_held_back(content, digest), headers=headers, media_type=_OCTETS)
+
+
+@router.get("")
+async def list_all(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    after: str = "",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> Response:
+    """``{digests}`` in ascending order after ``after``; for the operator."""
+    require_service(caller, "operator")
+    found: list[str] = []
+    async for digest in gateway.backends.content.list_digests():
+        if digest > after:
+            found.append(digest)
+            if len(found) == limit:
+                break
+    return json_answer({"digests": found})
+
+
+@router.delete("/{digest}")
+async def delete(digest: str, gateway: GatewayDep, caller: CallerDep) -> Response:
+    """Erase a blob; for the operator. ``blob.erased`` is in the log before the blob goes."""
+    require_service(caller, "operator")
+    parse_digest(digest)
+    if not await gateway.backends.content.exists(digest):
+        raise NotFound(f"no blob {digest}; nothing was erased")
+    n = await next_of_blob(gateway.backends.log, "blob.erased", digest)
+    await ensure_recorded(gateway.backends.log, [events.blob_erased(digest, n)])
+    await gateway.backends.content.delete(digest)
+    return json_answer({"digest": digest})
+
+
+async def _may_write(gateway: Gateway, caller: Caller, namespace: str) -> None:
+    """A live run, the operator, or whoever may create Tasks (in the namespace given, or anywhere)."""
+    if isinstance(caller, RunClaim):
+        await live_run_of(gateway, caller)
+        return
+    await require_person_or_operator(gateway, caller, Access("create", "tasks", namespace))
+
+
+async def _may_read(gateway: Gateway, caller: Caller, digest: str, namespace: str) -> None:
+    """A live run reads its inputs; people read Artifacts: of all namespaces, or those of the one they name."""
+    if isinstance(caller, RunClaim):
+        view, run = await live_run_of(gateway, caller)
+        if digest not in readable_digests(order_of_run(view.offer, run.run, run.run_inputs)):
+            raise Forbidden(f"{digest} is no input of run {run.run} of session {caller.session_uid}")
+        return
+    await require_person_or_operator(gateway, caller, Access("get", "artifacts", namespace))
+    if namespace and not await _artifact_in(gateway, digest, namespace):
+        raise NotFound(f"no Artifact in namespace {namespace} has digest {digest}")
+
+
+async def _artifact_in(gateway: Gateway, digest: str, namespace: str) -> bool:
+    """Whether a blob belongs to the namespace; a blob itself has none."""
+    records = await gateway.backends.graph.list("Artifact", namespace)
+    return any(record.spec.get("digest") == digest for record in records)
+
+
+async def _store(gateway: Gateway, request: Request, expect: str | None) -> str:
+    """Store the body; the caller's mistake about the digest is told apart from damage in the store."""
+    actual = hashlib.sha256()
+
+    async def hashed() -> AsyncIterator[bytes]:
+        async for chunk in capped(request, gateway.config.blob_limit):
+            actual.update(chunk)
+            yield chunk
+
+    try:
+        return await gateway.backends.content.store(hashed(), expect=expect, limit=gateway.config.blob_limit)
+    except Corrupt as error:
+        found = f"sha256:{actual.hexdigest()}"
+        if expect is None or found == expect:
+            raise
+        raise Refusal(
+            422,
+            "DigestMismatch",
+            f"the body is {found}, not {expect}; nothing was stored",
+            expected=expect,
+            actual=found,
+        ) from error
+
+
+async def _held_back(content: ContentStore, digest: str) -> AsyncIterator[bytes]:
+    """Each chunk one later: the last one goes out only after the store has verified the whole."""
+    held = b""
+    async for chunk in content.resolve(digest):
+        if held:
+            yield held
+        held = chunk
+    yield held

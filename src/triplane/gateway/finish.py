@@ -1,0 +1,81 @@
+"""Judging a finished run: gather what was uploaded, then decide purely (``triplane.domain.runresult``)."""
+
+import asyncio
+
+import orjson
+
+from triplane.domain.reflection import reflection_problem
+from triplane.domain.runorder import order_of_run
+from triplane.domain.runresult import (
+    DeclaredOutput,
+    ReportedRun,
+    Uploaded,
+    check_reported,
+    decide_result,
+    declared_outputs,
+)
+from triplane.domain.session import Outcome, RunResult, RunView, SessionView, Usage
+from triplane.errors import BlobMissing
+from triplane.gateway.bodies import FinishBody
+from triplane.gateway.contracts import ContractChecks
+from triplane.gateway.state import Gateway
+from triplane.ports import ContentStore
+
+_REFLECTION_LIMIT = 256 * 1024
+
+
+async def judge(gateway: Gateway, view: SessionView, run: RunView, body: FinishBody) -> RunResult:
+    """The result to record for this report. The same report on the same blobs gives the same result.
+
+    Raises ``InvalidInput`` for outputs that the work order does not ask for.
+    """
+    order = order_of_run(view.offer, run.run, run.run_inputs)
+    declared = declared_outputs(order)
+    check_reported(declared, [(item.name, item.path, item.media_type) for item in body.outputs])
+    reported = ReportedRun(
+        outcome=body.outcome,
+        reason=body.reason,
+        message=body.message,
+        outputs=tuple((item.name, item.digest) for item in body.outputs),
+        reflection=body.reflection,
+        usage=Usage(body.usage.input_tokens, body.usage.output_tokens, body.usage.cost_minor_units),
+        exit_code=body.exit_code,
+    )
+    content = gateway.backends.content
+    uploaded = await _uploads(content, gateway.config.contract_seconds, declared, reported)
+    return decide_result(reported, declared, uploaded, await _reflection(content, reported.reflection))
+
+
+async def _uploads(
+    content: ContentStore,
+    seconds: float,
+    declared: dict[str, DeclaredOutput],
+    reported: ReportedRun,
+) -> dict[str, Uploaded]:
+    """Each reported output that is there. Contracts matter only to a claimed success."""
+    found: dict[str, Uploaded] = {}
+    async with ContractChecks(content, seconds) as checks:
+        for name, digest in reported.outputs:
+            try:
+                if reported.outcome is Outcome.SUCCEEDED:
+                    found[name] = await checks.check(declared[name], digest)
+                else:
+                    found[name] = Uploaded(await content.size(digest))
+            except BlobMissing:
+                continue
+    return found
+
+
+async def _reflection(content: ContentStore, digest: str | None) -> str | None:
+    """Why there is no usable reflection; None if there is one."""
+    if digest is None:
+        return "none was given"
+    try:
+        if await content.size(digest) > _REFLECTION_LIMIT:
+            return f"it has more than {_REFLECTION_LIMIT} octets"
+        octets = b"".join([chunk async for chunk in content.resolve(digest)])
+        return reflection_problem(await asyncio.to_thread(orjson.loads, octets))
+    except BlobMissing:
+        return f"{digest} was not uploaded"
+    except orjson.JSONDecodeError:
+        return f"{digest} is not JSON"

@@ -1,0 +1,103 @@
+"""The event log over HTTP: head, entries, and a stream that never ends."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Depends, Query, Response
+from starlette.responses import StreamingResponse
+
+from triplane.audit.model import EventFilter, Recorded
+from triplane.errors import Unavailable
+from triplane.gateway.answers import json_answer
+from triplane.gateway.auth import CallerDep, require_person, require_person_or_operator
+from triplane.gateway.people import Access
+from triplane.gateway.state import Gateway, GatewayDep
+
+router = APIRouter(prefix="/v1/log")
+
+
+def event_filter(
+    type: Annotated[list[str] | None, Query()] = None,  # the parameter's public name
+    kind: str | None = None,
+    namespace: str | None = None,
+    name: str | None = None,
+    uid: str | None = None,
+    stream: str | None = None,
+    actor: str | None = None,
+) -> EventFilter:
+    """The conditions of a query; ``type`` may be repeated, or list several with commas."""
+    types = frozenset(item for given in type or () for item in given.split(",") if item)
+    return EventFilter(types=types, kind=kind, namespace=namespace, name=name, uid=uid, stream=stream, actor=actor)
+
+
+Where = Annotated[EventFilter, Depends(event_filter)]
+After = Annotated[int, Query(ge=-1)]
+
+
+def log_access(where: EventFilter) -> Access:
+    """Reading the log is reading the Graphs it is about: of one namespace, or of all."""
+    return Access("get", "graphs", where.namespace or "")
+
+
+@router.get("/head")
+async def head(gateway: GatewayDep, caller: CallerDep) -> Response:
+    """``{origin, size, head}``."""
+    await require_person_or_operator(gateway, caller, log_access(EventFilter()))
+    size, last = await gateway.backends.log.head()
+    return json_answer({"origin": gateway.backends.log.origin, "size": size, "head": last})
+
+
+@router.get("/entries")
+async def entries(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    where: Where,
+    after: After = -1,
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+    newest: bool = False,
+) -> Response:
+    """Matching entries after ``after``, oldest first; with ``newest`` the last ones, newest first."""
+    await require_person(gateway, caller, log_access(where))
+    found = await gateway.backends.log.query(where, after=after, limit=limit, newest_first=newest)
+    return json_answer({"entries": [entry_document(item) for item in found]})
+
+
+@router.get("/stream")
+async def stream(gateway: GatewayDep, caller: CallerDep, where: Where, after: After = -1) -> Response:
+    """NDJSON of matching entries after ``after``, for ever. It ends when the store is away: ask again from the
+    last ``seq`` seen."""
+    await require_person(gateway, caller, log_access(where))
+    return StreamingResponse(_lines(gateway, where, after), media_type="application/x-ndjson")
+
+
+async def _lines(gateway: Gateway, where: EventFilter, after: int) -> AsyncIterator[bytes]:
+    """Entries until the process stops; the next entry is awaited beside the stop sign."""
+    stopping = asyncio.ensure_future(gateway.stopping.wait())
+    try:
+        async with aclosing(gateway.backends.log.stream(where, after=after)) as source:  # type: ignore[type-var]
+            while not stopping.done():
+                following = asyncio.ensure_future(anext(source))
+                await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)
+                if not following.done():
+                    following.cancel()
+                    await asyncio.wait({following})
+                    return
+                yield orjson.dumps(entry_document(following.result())) + b"\n"
+    except (StopAsyncIteration, Unavailable):
+        return
+    finally:
+        stopping.cancel()
+
+
+def entry_document(item: Recorded) -> dict[str, Any]:
+    """An entry with its octets: whoever receives it can hash them."""
+    return {
+        "seq": item.seq,
+        "leafHash": item.leaf_hash,
+        "octets": base64.b64encode(item.octets).decode(),
+        "entry": dict(item.entry),
+    }

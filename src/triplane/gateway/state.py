@@ -1,0 +1,43 @@
+"""What the routes share: backends, keys, people, the bell, and whether the process is stopping."""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from triplane.domain.session import Claim
+from triplane.gateway.bell import Bell
+from triplane.gateway.config import GatewayConfig
+from triplane.gateway.people import People
+from triplane.gateway.tokens import RunTokens
+from triplane.ports import Clock
+from triplane.wiring import GatewayBackends
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of one running app."""
+
+    backends: GatewayBackends
+    config: GatewayConfig
+    clock: Clock
+    tokens: RunTokens
+    people: People
+    bell: Bell
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the process must end: streams and long polls return at once."""
+    undelivered: dict[tuple[str, str], list[Claim]] = field(default_factory=dict)
+    """Claims taken for a runner instance whose answer could not be given; the next poll gets them."""
+    observations: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
+    """Per session: observation id → (run, segment) where it was first seen. A cache of the journal."""
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The app's shared state."""
+    found = request.app.state.gateway
+    assert isinstance(found, Gateway)
+    return found
+
+
+GatewayDep = Annotated[Gateway, Depends(gateway_of)]

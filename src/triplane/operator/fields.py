@@ -1,0 +1,116 @@
+"""What objects refer to: the secondary keys of the index, and whom a change concerns.
+
+One table each, so that a new reference is one line. References are by name and may dangle: an object is found
+by what it refers to whether or not that exists, which is how a dangling reference heals.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from triplane.api.text import GROUP
+
+Object = Mapping[str, Any]
+Extract = Callable[[Object], frozenset[str]]
+
+DEFAULT_REVIEW_CAPABILITY = "review"
+
+
+def owner_uids(obj: Object) -> frozenset[str]:
+    """UIDs in ``metadata.ownerReferences``."""
+    return frozenset(owner["uid"] for owner in obj["metadata"].get("ownerReferences") or ())
+
+
+def _local(obj: Object, name: str | None) -> frozenset[str]:
+    if not name:
+        return frozenset()
+    return frozenset({f"{obj['metadata'].get('namespace', '')}/{name}"})
+
+
+def _locals(obj: Object, names: Iterable[str]) -> frozenset[str]:
+    return frozenset().union(*(_local(obj, name) for name in names))
+
+
+def _spec(obj: Object) -> Object:
+    spec: Object = obj.get("spec") or {}
+    return spec
+
+
+def _ref_name(obj: Object, field: str) -> str | None:
+    name: str | None = (_spec(obj).get(field) or {}).get("name")
+    return name
+
+
+def _by_name(field: str) -> Extract:
+    return lambda obj: _local(obj, _ref_name(obj, field))
+
+
+def _by_uid(field: str) -> Extract:
+    def extract(obj: Object) -> frozenset[str]:
+        uid = (_spec(obj).get(field) or {}).get("uid")
+        return frozenset({uid}) if uid else frozenset()
+
+    return extract
+
+
+def _node_of(obj: Object) -> frozenset[str]:
+    name = _ref_name(obj, "nodeRef")
+    if name is None:
+        name = next((owner["name"] for owner in triplane_owners(obj) if owner["kind"] == "Node"), None)
+    return _local(obj, name)
+
+
+def _works(obj: Object) -> list[Object]:
+    """A Task's spec, or the steps of a Node: the blocks that carry the fields of ``Work``."""
+    return list(_spec(obj).get("steps") or ()) if obj["kind"] == "Node" else [_spec(obj)]
+
+
+def _agents_of(obj: Object) -> frozenset[str]:
+    names = []
+    for work in _works(obj):
+        names.append((work.get("agentRef") or {}).get("name"))
+        names.append(((work.get("review") or {}).get("agentRef") or {}).get("name"))
+    return _locals(obj, [name for name in names if name])
+
+
+def _capabilities_of(obj: Object) -> frozenset[str]:
+    names: list[str] = []
+    for work in _works(obj):
+        names.extend(work.get("requiredCapabilities") or ())
+        review = work.get("review") or {}
+        if not review.get("agentRef") and not review.get("people"):
+            names.append(review.get("capability") or DEFAULT_REVIEW_CAPABILITY)
+    return _locals(obj, names)
+
+
+def _dependencies_of(obj: Object) -> frozenset[str]:
+    sources = [item.get("from") for work in _works(obj) for item in work.get("inputs") or ()]
+    return _locals(obj, [source["task"] for source in sources if source])
+
+
+FIELDS: Mapping[str, Mapping[str, Extract]] = {
+    "Node": {"graph": _by_name("graphRef"), "agent": _agents_of, "capability": _capabilities_of},
+    "Task": {
+        "graph": _by_name("graphRef"),
+        "node": _node_of,
+        "agent": _agents_of,
+        "capability": _capabilities_of,
+        "dependency": _dependencies_of,
+    },
+    "Agent": {
+        "harness": _by_name("harnessRef"),
+        "capability": lambda obj: _locals(obj, _spec(obj).get("capabilities") or ()),
+    },
+    "AgentSession": {"task": _by_uid("taskRef"), "agent": _by_uid("agentRef")},
+    "Artifact": {"task": _by_uid("taskRef"), "session": _by_uid("sessionRef")},
+    "Review": {"task": _by_uid("taskRef")},
+}
+"""Kind → field → its values; documented at ``triplane.ports.ObjectIndex``."""
+
+
+def triplane_owners(obj: Object) -> list[Object]:
+    """The owner references that point at our own kinds."""
+    return [
+        owner
+        for owner in obj["metadata"].get("ownerReferences") or ()
+        if owner.get("apiVersion", "").startswith(f"{GROUP}/")
+    ]

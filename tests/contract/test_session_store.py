@@ -1,0 +1,799 @@
+"""The contract of ``SessionStore``, on every backend."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.conftest import Database, drop_database, new_database
+from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.adapters.postgres.connection import make_pool, open_pool
+from triplane.adapters.postgres.sessionstore import PostgresSessionStore
+from triplane.domain.session import (
+    Claim,
+    Offer,
+    Outcome,
+    Permit,
+    RunOutput,
+    RunResult,
+    RunState,
+    RunView,
+    SessionView,
+    Usage,
+)
+from triplane.errors import Conflict, InvalidInput, NotFound, PermitRefused, SequenceGap
+from triplane.ports import SessionStore
+
+SNAPSHOT = "sha256:" + "5" * 64
+ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
+RFC3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+DONE = RunResult(
+    Outcome.SUCCEEDED,
+    "Finished",
+    "all is well: ✓",
+    outputs=(RunOutput("report", "report.md", ONE, "text/markdown", 12),),
+    reflection=TWO,
+    usage=Usage(10, 20, 3),
+    exit_code=0,
+)
+FAILED = RunResult(Outcome.FAILED, "HarnessFailed", "exit code 1", exit_code=1)
+
+
+@dataclass
+class Subject:
+    """A store, the same store as another process sees it, and a way to let its clock run on."""
+
+    store: SessionStore
+    other: SessionStore
+    elapse: Callable[[float], Awaitable[None]]
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.time = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+    def now(self) -> datetime:
+        return self.time
+
+    def monotonic(self) -> float:
+        return self.time.timestamp()
+
+
+@asynccontextmanager
+async def _memory(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    clock = ManualClock()
+    store = MemorySessionStore(clock)
+
+    async def elapse(seconds: float) -> None:
+        clock.time += timedelta(seconds=seconds)
+
+    yield Subject(store, store, elapse)
+
+
+@asynccontextmanager
+async def _postgres(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    database: Database = new_database(request.getfixturevalue("postgres_server"))
+    operator = make_pool(database.dsn("operator"), name="operator")
+    gateway = make_pool(database.dsn("gateway"), name="gateway")
+    store, other = PostgresSessionStore(operator), PostgresSessionStore(gateway)
+    try:
+        await open_pool(operator)
+        await open_pool(gateway)
+        yield Subject(store, other, asyncio.sleep)
+    finally:
+        await store.close()
+        await other.close()
+        await operator.close()
+        await gateway.close()
+        drop_database(database)
+
+
+@pytest.fixture(params=[pytest.param(_memory, id="memory"), pytest.param(_postgres, id="postgres")])
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    async with request.param(request) as made:
+        yield made
+
+
+@pytest.fixture
+def store(subject: Subject) -> SessionStore:
+    return subject.store
+
+
+def offer(uid: str = "s1") -> Offer:
+    return Offer(
+        session_uid=uid,
+        namespace="team",
+        name=f"session-{uid}",
+        task_uid="t1",
+        graph_uid="g1",
+        agent_uid="a1",
+        agent_name="agent",
+        role="Producer",
+        snapshot_digest=SNAPSHOT,
+        work_order={"version": 1, "task": {"objective": "weigh 1.5 kg, ümlaut", "list": [1, None, True]}},
+    )
+
+
+def permit(uid: str = "s1", run: int = 1, counter: int = 1, revision: int = 0, seconds: float = 10) -> Permit:
+    return Permit(
+        session_uid=uid,
+        run=run,
+        counter=counter,
+        snapshot_digest=SNAPSHOT,
+        revocation_revision=revision,
+        run_inputs={"findings": [f"of run {run}, counter {counter}"]},
+        seconds=seconds,
+    )
+
+
+async def offered(store: SessionStore, uid: str = "s1") -> None:
+    assert await store.offer(offer(uid))
+
+
+async def permitted(store: SessionStore, uid: str = "s1", run: int = 1) -> None:
+    revision = await store.revocation_revision()
+    assert await store.permit(permit(uid, run, await store.next_permit_counter(uid, run), revision))
+
+
+async def claimed(store: SessionStore, uid: str = "s1", run: int = 1, instance: str = "i1") -> Claim:
+    if run == 1:
+        await offered(store, uid)
+    await permitted(store, uid, run)
+    return await store.claim_run(uid, run, "runner", instance)
+
+
+async def seen(store: SessionStore, uid: str = "s1") -> SessionView:
+    view = await store.get(uid)
+    assert view is not None
+    return view
+
+
+async def last(store: SessionStore, uid: str = "s1") -> RunView:
+    run = (await seen(store, uid)).last_run
+    assert run is not None
+    return run
+
+
+# Offers
+
+
+async def test_an_offer_is_kept_as_it_was_made_and_made_once(store: SessionStore) -> None:
+    assert await store.offer(offer())
+    assert not await store.offer(replace(offer(), name="another", work_order={}))
+    assert await store.get("s1") == SessionView(offer(), runs=())
+
+
+async def test_an_offer_without_permit_is_not_claimable(store: SessionStore) -> None:
+    await offered(store)
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == []
+    with pytest.raises(PermitRefused, match="no permit for run 1"):
+        await store.claim_run("s1", 1, "runner", "i1")
+
+
+async def test_text_no_backend_can_keep_is_refused_by_all(store: SessionStore) -> None:
+    for order in ({"a": "\0"}, {"\0": 1}, {"a": float("nan")}, {"a": "\ud800"}):
+        with pytest.raises(InvalidInput):
+            await store.offer(replace(offer(), work_order=order))
+    assert await store.get("s1") is None
+    assert await store.offer(replace(offer(), work_order={"a": "\\u0000 is only an escape, written out"}))
+
+
+# Permits
+
+
+async def test_a_permit_is_visible_before_it_is_claimed(store: SessionStore) -> None:
+    await offered(store)
+    assert await store.next_permit_counter("s1", 1) == 1
+    await permitted(store)
+    assert await last(store) == RunView(
+        1, RunState.PERMITTED, 1, permit_expired=False, run_inputs={"findings": ["of run 1, counter 1"]}
+    )
+    assert await store.next_permit_counter("s1", 1) == 2
+    assert await store.next_permit_counter("s1", 2) == 1
+
+
+async def test_a_higher_counter_replaces_an_unclaimed_permit_and_another_does_not(store: SessionStore) -> None:
+    await offered(store)
+    assert await store.permit(permit(counter=2))
+    assert not await store.permit(permit(counter=2))
+    assert not await store.permit(permit(counter=1))
+    assert await store.permit(permit(counter=3))
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert (claim.permit_counter, claim.run_inputs) == (3, {"findings": ["of run 1, counter 3"]})
+
+
+async def test_a_permit_for_a_claimed_or_ended_run_is_not_written(store: SessionStore) -> None:
+    await claimed(store)
+    assert not await store.permit(permit(counter=9))
+    assert await store.finish("s1", 1, DONE)
+    assert not await store.permit(permit(counter=9))
+    assert (await last(store)).permit_counter == 1
+
+
+@pytest.mark.parametrize("end", ["finish", "lose"])
+async def test_run_two_is_permitted_only_after_run_one_has_ended(store: SessionStore, end: str) -> None:
+    await offered(store)
+    with pytest.raises(PermitRefused, match="not the next"):
+        await store.permit(permit(run=2))
+    await permitted(store)
+    with pytest.raises(PermitRefused, match="run 1 is permitted"):
+        await store.permit(permit(run=2))
+    await store.claim_run("s1", 1, "runner", "i1")
+    with pytest.raises(PermitRefused, match="run 1 is claimed"):
+        await store.permit(permit(run=2))
+    await store.start("s1", 1, {})
+    with pytest.raises(PermitRefused, match="run 1 is started"):
+        await store.permit(permit(run=2))
+    if end == "finish":
+        assert await store.finish("s1", 1, FAILED)
+    else:
+        assert await store.lose("s1", 1, counter=0, reason="LeaseExpired")
+    with pytest.raises(PermitRefused, match="not the next one, which is run 2"):
+        await store.permit(permit(run=3))
+    assert await store.permit(permit(run=2))
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert claim.run == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        pytest.param({"seconds": 10.1}, "10 seconds", id="longer than ten seconds"),
+        pytest.param({"seconds": -1.0}, "10 seconds", id="negative life"),
+        pytest.param({"run": 0}, "count from 1", id="run zero"),
+        pytest.param({"counter": 0}, "count from 1", id="counter zero"),
+    ],
+)
+async def test_a_permit_no_session_could_use_is_invalid(
+    store: SessionStore, change: dict[str, float], why: str
+) -> None:
+    await offered(store)
+    with pytest.raises(InvalidInput, match=why):
+        await store.permit(replace(permit(), **change))
+
+
+async def test_a_permit_for_another_snapshot_an_unknown_or_a_closed_session_is_refused(
+    store: SessionStore,
+) -> None:
+    with pytest.raises(PermitRefused, match="never offered"):
+        await store.permit(permit("nobody"))
+    await offered(store)
+    with pytest.raises(PermitRefused, match="needs a new session"):
+        await store.permit(replace(permit(), snapshot_digest=ONE))
+    await store.close_session("s1")
+    with pytest.raises(PermitRefused, match="closed"):
+        await store.permit(permit())
+
+
+# Claims
+
+
+async def test_a_claim_hands_over_offer_and_run_inputs(store: SessionStore) -> None:
+    await offered(store)
+    await permitted(store)
+    order = offer()
+    assert await store.claim("runner", "i1") == Claim(
+        session_uid="s1",
+        namespace="team",
+        name="session-s1",
+        task_uid="t1",
+        graph_uid="g1",
+        agent_uid="a1",
+        agent_name="agent",
+        role="Producer",
+        run=1,
+        permit_counter=1,
+        runner="runner",
+        instance="i1",
+        work_order=order.work_order,
+        run_inputs={"findings": ["of run 1, counter 1"]},
+    )
+    run = await last(store)
+    assert (run.state, run.runner, run.instance) == (RunState.CLAIMED, "runner", "i1")
+    assert run.claimed_at is not None
+    assert RFC3339.fullmatch(run.claimed_at)
+    assert [view.offer.session_uid for view in await store.live()] == ["s1"]
+
+
+async def test_claims_come_oldest_first_and_a_run_is_handed_out_once(store: SessionStore) -> None:
+    uids = ["zz", "aa", "mm"]
+    for uid in uids:
+        await offered(store, uid)
+    for uid in reversed(uids):
+        await permitted(store, uid)
+    claims = [await store.claim("runner", "i1") for _ in range(4)]
+    assert [claim and claim.session_uid for claim in claims] == [*uids, None]
+    with pytest.raises(PermitRefused, match="run 1 of session aa is claimed"):
+        await store.claim_run("aa", 1, "runner", "i2")
+
+
+async def test_runners_racing_never_get_one_run_twice(subject: Subject) -> None:
+    uids = [f"s{number}" for number in range(24)]
+    for uid in uids:
+        await offered(subject.store, uid)
+        await permitted(subject.store, uid)
+    got: list[str] = []
+
+    async def run(store: SessionStore, name: str) -> None:
+        while len(got) < len(uids):
+            claim = await store.claim(name, "i1")
+            if claim is None:
+                await asyncio.sleep(0.01)
+            else:
+                got.append(claim.session_uid)
+
+    async with asyncio.timeout(30):
+        await asyncio.gather(*(run(side, f"r{n}") for n in range(3) for side in (subject.store, subject.other)))
+    assert sorted(got) == sorted(uids)
+
+
+async def test_racing_for_one_named_run_has_one_winner(subject: Subject) -> None:
+    await offered(subject.store)
+    await permitted(subject.store)
+    found = await asyncio.gather(
+        *(side.claim_run("s1", 1, "r", f"{n}") for n in range(4) for side in (subject.store, subject.other)),
+        return_exceptions=True,
+    )
+    winners = [claim for claim in found if isinstance(claim, Claim)]
+    assert len(winners) == 1
+    assert {type(claim) for claim in found} == {Claim, PermitRefused}
+    assert (await last(subject.store)).instance == winners[0].instance
+
+
+async def test_an_expired_permit_refuses_the_claim_and_asks_for_a_new_one(subject: Subject) -> None:
+    store = subject.store
+    await offered(store)
+    assert await store.permit(permit(seconds=0.2))
+    assert not (await last(store)).permit_expired
+    await subject.elapse(0.3)
+    assert (await last(store)).permit_expired
+    with pytest.raises(PermitRefused, match="permit 1 of run 1 of session s1 has expired"):
+        await store.claim_run("s1", 1, "runner", "i1")
+    assert await store.wanted() == ["s1"]
+    assert await store.claim("runner", "i1") is None
+    assert (await last(store)).state is RunState.PERMITTED
+    await permitted(store)
+    assert await store.wanted() == []
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert claim.permit_counter == 2
+
+
+async def test_a_runner_that_finds_only_expired_permits_makes_a_session_wanted(subject: Subject) -> None:
+    store = subject.store
+    for uid in ("old", "new"):
+        await offered(store, uid)
+        assert await store.permit(permit(uid, seconds=0))
+    assert await store.wanted() == []
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["old"]
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["old", "new"]
+    await permitted(store, "new")
+    assert await store.wanted() == ["old"]
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert claim.session_uid == "new"
+
+
+async def test_a_permit_of_another_run_refuses_the_claim(store: SessionStore) -> None:
+    await claimed(store)
+    await store.finish("s1", 1, FAILED)
+    with pytest.raises(PermitRefused, match=r"no permit for run 2 \(permitted so far: 1\)"):
+        await store.claim_run("s1", 2, "runner", "i1")
+    await permitted(store, run=2)
+    with pytest.raises(PermitRefused, match="run 1 of session s1 is finished"):
+        await store.claim_run("s1", 1, "runner", "i1")
+    with pytest.raises(PermitRefused, match="no permit for run 3"):
+        await store.claim_run("s1", 3, "runner", "i1")
+    with pytest.raises(PermitRefused, match="never offered"):
+        await store.claim_run("s2", 1, "runner", "i1")
+    assert (await store.claim_run("s1", 2, "runner", "i1")).run == 2
+
+
+async def test_a_revoked_session_refuses_permit_and_claim(store: SessionStore) -> None:
+    await offered(store)
+    await permitted(store)
+    assert await store.revoke("s1", "AgentSuspended")
+    with pytest.raises(PermitRefused, match="revoked: AgentSuspended"):
+        await store.claim_run("s1", 1, "runner", "i1")
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == []
+    with pytest.raises(PermitRefused, match="AgentSuspended"):
+        await store.permit(permit(counter=2, revision=1))
+    assert (await seen(store)).revoked == "AgentSuspended"
+
+
+async def test_a_permit_decided_before_any_revocation_refuses_the_claim(store: SessionStore) -> None:
+    await offered(store, "s1")
+    await offered(store, "s2")
+    await permitted(store, "s1")
+    assert await store.revoke("s2", "TaskDeleted")
+    assert (await last(store)).permit_expired
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["s1"]
+    with pytest.raises(PermitRefused, match="decided at revocation revision 0, now it is 1"):
+        await store.claim_run("s1", 1, "runner", "i1")
+    assert await store.permit(permit(counter=2, revision=0))  # decided before, written after
+    with pytest.raises(PermitRefused, match="revocation revision"):
+        await store.claim_run("s1", 1, "runner", "i1")
+    assert await store.permit(permit(counter=3, revision=1))
+    assert (await store.claim_run("s1", 1, "runner", "i1")).permit_counter == 3
+
+
+# Runs
+
+
+async def test_a_start_is_recorded_once_with_what_the_host_measured(store: SessionStore) -> None:
+    await claimed(store)
+    facts = {"isolated": True, "program": ONE, "n": [1, 2]}
+    assert await store.start("s1", 1, facts)
+    assert not await store.start("s1", 1, {"isolated": False})
+    run = await last(store)
+    assert (run.state, run.facts) == (RunState.STARTED, facts)
+    assert run.started_at is not None
+    assert RFC3339.fullmatch(run.started_at)
+    assert [view.offer.session_uid for view in await store.live()] == ["s1"]
+    await store.finish("s1", 1, DONE)
+    assert not await store.start("s1", 1, facts)
+    assert (await last(store)).state is RunState.FINISHED
+
+
+async def test_only_a_claimed_run_can_start(store: SessionStore) -> None:
+    await offered(store)
+    with pytest.raises(NotFound, match="no run 1"):
+        await store.start("s1", 1, {})
+    with pytest.raises(NotFound):
+        await store.start("s2", 1, {})
+    await permitted(store)
+    with pytest.raises(Conflict, match="permitted"):
+        await store.start("s1", 1, {})
+    await store.claim_run("s1", 1, "runner", "i1")
+    await store.lose("s1", 1, counter=0, reason="LeaseExpired")
+    with pytest.raises(Conflict, match="LeaseExpired"):
+        await store.start("s1", 1, {})
+
+
+async def test_a_renewal_raises_the_counter_and_never_lowers_it(store: SessionStore) -> None:
+    await claimed(store)
+    for counter, expected in ((1, 1), (5, 5), (3, 5)):
+        assert await store.renew("s1", 1, counter) is None
+        assert (await last(store)).counter == expected
+    await store.finish("s1", 1, DONE)
+    assert await store.renew("s1", 1, 6) is None
+    assert (await last(store)).counter == 5
+
+
+async def test_a_renewal_tells_why_the_run_was_taken_away(store: SessionStore) -> None:
+    await claimed(store, "s1")
+    await claimed(store, "s2")
+    await store.revoke("s1", "AgentSuspended")
+    await store.lose("s2", 1, counter=0, reason="LeaseExpired")
+    assert await store.renew("s1", 1, 1) == "AgentSuspended"
+    assert await store.renew("s2", 1, 1) == "LeaseExpired"
+    assert (await last(store, "s1")).counter == 0
+
+
+async def test_nobody_renews_what_nobody_claimed(store: SessionStore) -> None:
+    await offered(store)
+    with pytest.raises(NotFound):
+        await store.renew("s1", 1, 1)
+    await permitted(store)
+    with pytest.raises(Conflict, match="nobody has claimed it"):
+        await store.renew("s1", 1, 1)
+
+
+async def test_journal_segments_are_noted_without_gaps_and_once(store: SessionStore) -> None:
+    await claimed(store)
+    with pytest.raises(SequenceGap) as gap:
+        await store.record("s1", 1, 2, TWO)
+    assert gap.value.expected == 1
+    first = await store.record("s1", 1, 1, ONE)
+    assert (first.sequence, first.digest, first.first) == (1, ONE, True)
+    again = await store.record("s1", 1, 1, ONE)
+    assert again == replace(first, first=False)
+    with pytest.raises(Conflict, match="what is noted stays"):
+        await store.record("s1", 1, 1, TWO)
+    with pytest.raises(SequenceGap) as gap:
+        await store.record("s1", 1, 3, TWO)
+    assert gap.value.expected == 2
+    with pytest.raises(SequenceGap) as gap:
+        await store.record("s1", 1, 0, TWO)
+    assert gap.value.expected == 2
+    assert (await store.record("s1", 1, 2, TWO)).first
+    assert (await last(store)).records == 2
+    assert (await seen(store)).record_digests == ((1, 1, ONE), (1, 2, TWO))
+
+
+async def test_segments_are_numbered_by_run_and_end_with_it(store: SessionStore) -> None:
+    await claimed(store)
+    await store.record("s1", 1, 1, ONE)
+    await store.finish("s1", 1, FAILED)
+    with pytest.raises(Conflict, match=r"no further segment: it is finished with failed \(HarnessFailed\)"):
+        await store.record("s1", 1, 2, TWO)
+    assert not (await store.record("s1", 1, 1, ONE)).first
+    await claimed(store, run=2)
+    await store.record("s1", 2, 1, TWO)
+    assert (await seen(store)).record_digests == ((1, 1, ONE), (2, 1, TWO))
+    with pytest.raises(NotFound):
+        await store.record("s1", 3, 1, ONE)
+
+
+async def test_racing_writers_of_one_segment_note_it_once(subject: Subject) -> None:
+    await claimed(subject.store)
+    found = await asyncio.gather(
+        *(side.record("s1", 1, 1, ONE) for _ in range(4) for side in (subject.store, subject.other))
+    )
+    assert sorted(receipt.first for receipt in found) == [False] * 7 + [True]
+    assert (await last(subject.store)).records == 1
+
+
+async def test_a_result_is_recorded_once_and_never_another(store: SessionStore) -> None:
+    await claimed(store)
+    await store.start("s1", 1, {})
+    assert await store.finish("s1", 1, DONE)
+    assert not await store.finish("s1", 1, DONE)
+    for other in (FAILED, replace(DONE, message="other"), replace(DONE, usage=Usage()), replace(DONE, outputs=())):
+        with pytest.raises(Conflict, match="finished with succeeded"):
+            await store.finish("s1", 1, other)
+    run = await last(store)
+    assert (run.state, run.result) == (RunState.FINISHED, DONE)
+    assert run.ended_at is not None
+    assert RFC3339.fullmatch(run.ended_at)
+    assert run.claimed_at is not None
+    assert run.started_at is not None
+    assert run.claimed_at <= run.started_at <= run.ended_at
+    assert await store.live() == []
+
+
+async def test_a_run_that_never_started_can_finish_and_an_unclaimed_one_cannot(store: SessionStore) -> None:
+    refused = RunResult(Outcome.REFUSED, "ProgramAltered", "the program is not the one approved")
+    await offered(store)
+    with pytest.raises(NotFound):
+        await store.finish("s1", 1, refused)
+    await permitted(store)
+    with pytest.raises(Conflict, match="permitted"):
+        await store.finish("s1", 1, refused)
+    await store.claim_run("s1", 1, "runner", "i1")
+    assert await store.finish("s1", 1, refused)
+    assert (await last(store)).result == refused
+
+
+@pytest.mark.parametrize("end", ["lost", "revoked"])
+async def test_a_run_taken_away_cannot_finish(store: SessionStore, end: str) -> None:
+    await claimed(store)
+    await store.start("s1", 1, {})
+    if end == "lost":
+        assert await store.lose("s1", 1, counter=0, reason="WhyNot")
+    else:
+        assert await store.revoke("s1", "WhyNot")
+    with pytest.raises(Conflict, match=rf"{end} \(WhyNot\)"):
+        await store.finish("s1", 1, DONE)
+    run = await last(store)
+    assert (run.state, run.result, run.end_reason) == (RunState(end), None, "WhyNot")
+    assert run.ended_at is not None
+
+
+async def test_a_run_is_lost_only_while_its_counter_stands_still(store: SessionStore) -> None:
+    await claimed(store)
+    await store.renew("s1", 1, 4)
+    assert not await store.lose("s1", 1, counter=3, reason="LeaseExpired")
+    assert (await last(store)).state is RunState.CLAIMED
+    assert await store.lose("s1", 1, counter=4, reason="LeaseExpired")
+    assert not await store.lose("s1", 1, counter=4, reason="LeaseExpired")
+    assert not await store.lose("s2", 1, counter=0, reason="LeaseExpired")
+    run = await last(store)
+    assert (run.state, run.end_reason) == (RunState.LOST, "LeaseExpired")
+    assert await store.live() == []
+
+
+async def test_a_restarted_runner_loses_the_runs_of_its_earlier_instances_only(store: SessionStore) -> None:
+    await claimed(store, "b", instance="i1")
+    await claimed(store, "a", instance="i1")
+    await claimed(store, "kept", instance="i2")
+    await claimed(store, "done", instance="i1")
+    await store.finish("done", 1, DONE)
+    await offered(store, "foreign")
+    await permitted(store, "foreign")
+    await store.claim_run("foreign", 1, "another", "i1")
+    assert await store.lose_instances("runner", "i2") == [("a", 1), ("b", 1)]
+    assert await store.lose_instances("runner", "i2") == []
+    assert (await last(store, "a")).end_reason == "RunnerRestarted"
+    assert [view.offer.session_uid for view in await store.live()] == ["kept", "foreign"]
+
+
+# Revocation
+
+
+async def test_a_revocation_ends_the_live_run_and_is_counted_once(store: SessionStore) -> None:
+    await claimed(store)
+    await store.start("s1", 1, {})
+    assert await store.revocation_revision() == 0
+    assert await store.revoke("s1", "AgentSuspended")
+    assert await store.revocation_revision() == 1
+    assert not await store.revoke("s1", "Again")
+    assert not await store.revoke("unknown", "AgentSuspended")
+    assert await store.revocation_revision() == 1
+    view = await seen(store)
+    assert view.revoked == "AgentSuspended"
+    assert view.runs[0].state is RunState.REVOKED
+    assert view.runs[0].end_reason == "AgentSuspended"
+    assert await store.live() == []
+    assert await store.open_sessions() == []
+
+
+async def test_a_revocation_leaves_the_evidence_of_ended_runs(store: SessionStore) -> None:
+    await claimed(store)
+    await store.finish("s1", 1, DONE)
+    assert await store.revoke("s1", "TaskDeleted")
+    run = await last(store)
+    assert (run.state, run.result, run.end_reason) == (RunState.FINISHED, DONE, None)
+
+
+async def test_a_revocation_racing_a_claim_leaves_no_live_run(subject: Subject) -> None:
+    claims = 0
+    for number in range(25):
+        uid = f"s{number}"
+        await offered(subject.store, uid)
+        await permitted(subject.store, uid)
+
+        async def claim(uid: str = uid) -> Claim | None:
+            try:
+                return await subject.other.claim_run(uid, 1, "runner", "i1")
+            except PermitRefused:
+                return None
+
+        pair = [claim(), subject.store.revoke(uid, "Stop")]
+        got, *_ = sorted(await asyncio.gather(*pair[:: 1 if number % 2 else -1]), key=lambda x: x is True)
+        run = await last(subject.store, uid)
+        assert run.state is (RunState.REVOKED if got else RunState.PERMITTED)
+        claims += got is not None
+        with pytest.raises(PermitRefused):
+            await subject.other.claim_run(uid, 1, "runner", "i2")
+    assert await subject.store.live() == []
+    assert await subject.store.revocation_revision() == 25
+
+
+async def test_a_revocation_racing_any_claim_leaves_no_live_run(subject: Subject) -> None:
+    for number in range(15):
+        uid = f"s{number}"
+        await offered(subject.store, uid)
+        await permitted(subject.store, uid)
+        await asyncio.gather(
+            subject.other.claim("r", "1"), subject.store.revoke(uid, "Stop"), subject.store.claim("r", "2")
+        )
+        assert (await last(subject.store, uid)).state in (RunState.REVOKED, RunState.PERMITTED)
+        assert await subject.store.claim("r", "3") is None
+    assert await subject.store.live() == []
+
+
+# Reading
+
+
+async def test_many_sessions_are_read_at_once_and_unknown_ones_left_out(store: SessionStore) -> None:
+    await offered(store, "s1")
+    await claimed(store, "s2")
+    views = await store.get_many(["s2", "nobody", "s1"])
+    assert views == {"s1": await seen(store, "s1"), "s2": await seen(store, "s2")}
+    assert await store.get("nobody") is None
+    assert await store.get_many([]) == {}
+
+
+async def test_a_closed_session_leaves_the_queues_and_keeps_its_record(store: SessionStore) -> None:
+    await claimed(store, "s1")
+    await store.finish("s1", 1, DONE)
+    await offered(store, "s2")
+    assert await store.permit(permit("s2", seconds=0))
+    await store.claim("runner", "i1")
+    assert [view.offer.session_uid for view in await store.open_sessions()] == ["s1", "s2"]
+    await store.close_session("s1")
+    await store.close_session("s2")
+    await store.close_session("nobody")
+    assert await store.open_sessions() == []
+    assert await store.wanted() == []
+    assert await store.claim("runner", "i1") is None
+    with pytest.raises(PermitRefused, match="closed"):
+        await store.claim_run("s2", 1, "runner", "i1")
+    view = await seen(store, "s1")
+    assert view.closed
+    assert view.runs[0].result == DONE
+
+
+async def test_what_was_read_does_not_change_what_is_stored(store: SessionStore) -> None:
+    await offered(store)
+    (await seen(store)).offer.work_order["task"]["objective"] = "something else"
+    assert (await seen(store)).offer == offer()
+
+
+async def test_a_cursor_only_moves_forward(store: SessionStore) -> None:
+    assert await store.cursor("operator") == -1
+    for seq, expected in ((0, 0), (7, 7), (3, 7), (7, 7), (8, 8)):
+        await store.set_cursor("operator", seq)
+        assert await store.cursor("operator") == expected
+    assert await store.cursor("gateway") == -1
+
+
+# Wake-ups
+
+
+async def _offer(store: SessionStore) -> None:
+    await store.offer(offer("new"))
+
+
+async def _permit(store: SessionStore) -> None:
+    await store.permit(permit("offered"))
+
+
+async def _claim(store: SessionStore) -> None:
+    await store.claim("runner", "i1")
+
+
+async def _claim_run(store: SessionStore) -> None:
+    await store.claim_run("permitted", 1, "runner", "i1")
+
+
+async def _start(store: SessionStore) -> None:
+    await store.start("claimed", 1, {})
+
+
+async def _finish(store: SessionStore) -> None:
+    await store.finish("claimed", 1, DONE)
+
+
+async def _lose(store: SessionStore) -> None:
+    await store.lose("claimed", 1, counter=0, reason="LeaseExpired")
+
+
+async def _lose_instances(store: SessionStore) -> None:
+    await store.lose_instances("runner", "i2")
+
+
+async def _revoke(store: SessionStore) -> None:
+    await store.revoke("claimed", "Stop")
+
+
+async def _want(store: SessionStore) -> None:
+    with pytest.raises(PermitRefused):
+        await store.claim_run("expired", 1, "runner", "i1")
+
+
+@pytest.mark.parametrize(
+    "act",
+    [_offer, _permit, _claim, _claim_run, _start, _finish, _lose, _lose_instances, _revoke, _want],
+    ids=lambda act: act.__name__.strip("_"),
+)
+async def test_a_change_rings_for_every_subscriber(
+    subject: Subject, act: Callable[[SessionStore], Awaitable[None]]
+) -> None:
+    store = subject.store
+    await claimed(store, "claimed")
+    await offered(store, "offered")
+    await offered(store, "expired")
+    assert await store.permit(permit("expired", seconds=0))
+    await offered(store, "permitted")
+    await permitted(store, "permitted")
+    async with store.changes() as here, subject.other.changes() as there:
+        for bell in (here, there):
+            while await bell.wait(0.5):
+                pass  # rung by subscribing, or by what was done before
+        await act(store)
+        assert await here.wait(5)
+        assert await there.wait(5)
+
+
+async def test_a_bell_is_silent_when_nothing_happens_and_keeps_rings_as_one(store: SessionStore) -> None:
+    async with store.changes() as bell:
+        while await bell.wait(0.5):
+            pass
+        await offered(store, "s1")
+        await offered(store, "s2")
+        await asyncio.sleep(0.3)
+        assert await bell.wait(5)
+        assert not await bell.wait(0.3)

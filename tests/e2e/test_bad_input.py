@@ -1,0 +1,409 @@
+"""Bad input at the API server (docs/reference/bad-input.md): refused at once, with a message that says where."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+from tests.e2e.api import Api
+from tests.e2e.objects import DIGEST, OTHER_DIGEST, operator_task, valid
+
+from triplane.api.text import REQUESTER
+
+pytestmark = [pytest.mark.e2e, pytest.mark.attacks]
+
+KIB = 1024
+
+
+def causes(answer: httpx.Response) -> dict[str, str]:
+    """Field path to message, of a 422."""
+    assert answer.status_code == 422, answer.text
+    details = answer.json()["details"].get("causes", [])
+    return {cause.get("field", ""): cause["message"] for cause in details}
+
+
+def output(**fields: Any) -> list[dict[str, Any]]:
+    return [{"name": "report", "path": "report.md", "mediaType": "text/markdown", **fields}]
+
+
+# -- rows 1 and 2: shape ---------------------------------------------------------------------------------
+
+
+def test_an_unknown_field_is_a_strict_error_of_kubectl(
+    namespace: str, kubectl: Callable[..., str], tmp_path: Path, alice: Api
+) -> None:
+    task = valid("Task", namespace, objektive="typo")
+    manifest = tmp_path / "task.yaml"
+    manifest.write_text(yaml.safe_dump(task))
+    said = kubectl("apply", "-f", str(manifest), fails=True)
+    assert "strict decoding error" in said
+    assert 'unknown field "spec.objektive"' in said
+    answer = alice.create(task, fieldValidation="Strict")
+    assert answer.status_code == 400
+    assert 'unknown field "spec.objektive"' in answer.json()["message"]
+    assert alice.get(task).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field", "message"),
+    [
+        pytest.param(
+            "Task", {"objective": 7}, "spec.objective", "must be of type string", id="a number for a text"
+        ),
+        pytest.param(
+            "Task", {"maxRetries": "one"}, "spec.maxRetries", "must be of type integer", id="a text for a number"
+        ),
+        pytest.param(
+            "Task", {"inputs": {"name": "x"}}, "spec.inputs", "must be of type array", id="a map for a list"
+        ),
+        pytest.param(
+            "Agent", {"lifecycle": "Asleep"}, "spec.lifecycle", 'supported values: "Active", "Suspended"',
+            id="a word that is not in the enum",
+        ),
+        pytest.param("Review", {"verdict": "Maybe"}, "spec.verdict", '"Approve", "Reject"', id="a third verdict"),
+        pytest.param("Task", {"graphRef": {}}, "spec.graphRef.name", "Required value", id="a missing name"),
+        pytest.param("Harness", {"exec": None}, "spec.exec", "", id="null for a required object"),
+        pytest.param("Harness", {"exec": {}}, "spec", "name a program, a digest, or both", id="an empty exec"),
+        pytest.param(
+            "Task", {"agentRef": None}, "spec", "name an agentRef, or requiredCapabilities",
+            id="nobody to do the work",
+        ),
+        pytest.param(
+            "Task", {"inputs": [{"name": "x"}]}, "spec", "each input has either a digest or a from",
+            id="an input from nowhere",
+        ),
+        pytest.param(
+            "Task",
+            {"review": {"capability": "review", "people": ["carol"]}},
+            "spec",
+            "at most one of review.agentRef, review.capability and review.people",
+            id="two ways to review",
+        ),
+        pytest.param(
+            "Task", {"outputs": output() + output()}, "spec.outputs[1]", "Duplicate value",
+            id="one output name twice",
+        ),
+        pytest.param(
+            "Task", {"outputs": output() + output(name="other")}, "spec", "two outputs have the same path",
+            id="one output path twice",
+        ),
+        pytest.param("Review", {"verdict": "Reject"}, "spec", "at least one finding", id="a rejection without why"),
+        pytest.param(
+            "Harness",
+            {"exec": {"program": "x", "env": [{"name": "LD_PRELOAD", "value": "/evil.so"}]}},
+            "spec",
+            "set by the session host",
+            id="an environment variable of the host",
+        ),
+    ],
+)  # fmt: skip
+def test_a_spec_of_the_wrong_shape_names_the_field(
+    kind: str, spec: dict[str, Any], field: str, message: str, namespace: str, alice: Api
+) -> None:
+    found = causes(alice.create(valid(kind, namespace, **spec)))
+    assert field in found, found
+    assert message in found[field]
+
+
+def test_an_object_without_a_spec_is_refused(namespace: str, alice: Api) -> None:
+    graph = valid("Graph", namespace)
+    del graph["spec"]
+    assert causes(alice.create(graph)) == {"spec": "Required value"}
+
+
+# -- rows 3 and 4: size ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field", "message"),
+    [
+        pytest.param(
+            "Task",
+            {"objective": "x" * 32769},
+            "spec.objective",
+            "may not be more than 32768",
+            id="a long objective",
+        ),
+        pytest.param("Graph", {"title": "x" * 257}, "spec.title", "may not be more than 256", id="a long title"),
+        pytest.param(
+            "Task",
+            {"inputs": [{"name": f"i{n}", "digest": DIGEST} for n in range(65)]},
+            "spec.inputs",
+            "must have at most 64 items",
+            id="too many inputs",
+        ),
+        pytest.param(
+            "Task",
+            {"outputs": output(mediaType="application/json", schema={f"k{n}": 1 for n in range(65)})},
+            "spec.outputs[0].schema",
+            "must have at most 64",
+            id="a sprawling schema",
+        ),
+        pytest.param(
+            "Task",
+            {"objective": "😀" * 32768, "definitionOfDone": "x"},
+            "spec",
+            "objective and definitionOfDone together exceed 128 KiB",
+            id="octets rather than characters",
+        ),
+        pytest.param(
+            "Harness",
+            {"exec": {"program": "x", "env": [{"name": f"V{n}", "value": "é" * 4096} for n in range(32)]}},
+            "spec",
+            "args and env values together exceed 128 KiB",
+            id="a large environment",
+        ),
+        pytest.param(
+            "Review",
+            {"verdict": "Reject", "findings": ["wrong"] * 21},
+            "spec.findings",
+            "must have at most 20 items",
+            id="too many findings",
+        ),
+    ],
+)
+def test_over_a_cap_the_message_names_it(
+    kind: str, spec: dict[str, Any], field: str, message: str, namespace: str, alice: Api
+) -> None:
+    found = causes(alice.create(valid(kind, namespace, **spec)))
+    assert message in found[field]
+
+
+def test_at_its_caps_a_spec_is_accepted(namespace: str, alice: Api) -> None:
+    task = valid("Task", namespace, objective="x" * 32768, definitionOfDone="é" * 32768)
+    assert alice.create(task).status_code == 201
+
+
+def test_annotations_over_256_kib_are_refused_and_below_never_stick(namespace: str, alice: Api) -> None:
+    graph = valid("Graph", namespace)
+    graph["metadata"]["annotations"] = {"notes": "x" * (256 * KIB)}
+    assert "may not be more than 262144 bytes" in causes(alice.create(graph))["metadata.annotations"]
+    graph["metadata"]["annotations"] = {f"example.org/n{n}": "x" * 50 for n in range(3500)}
+    assert alice.create(graph).status_code == 201
+    assert alice.merge(graph, {"spec": {"title": "still editable"}}).status_code == 200
+    assert alice.delete(graph).status_code == 200
+
+
+# -- row 10: characters nobody sees ----------------------------------------------------------------------
+
+UNSEEN = [
+    pytest.param("\x00", id="NUL"),
+    pytest.param("\x1b[31m", id="an ANSI escape"),
+    pytest.param("\x85", id="a C1 control"),
+    pytest.param("\u200b", id="a zero-width space"),
+    pytest.param("\u200d", id="a zero-width joiner"),
+    pytest.param("\u202e", id="a bidirectional override"),
+    pytest.param("\u2066", id="a bidirectional isolate"),
+    pytest.param("\u2028", id="a line separator"),
+    pytest.param("\ufeff", id="a byte order mark"),
+    pytest.param("\U000e0041", id="an invisible tag"),
+]
+
+
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_unseen_characters_in_prose_are_refused(unseen: str, namespace: str, alice: Api) -> None:
+    text = f"Count the{unseen} files"
+    assert "spec.objective" in causes(alice.create(valid("Task", namespace, objective=text)))
+    assert "spec.title" in causes(alice.create(valid("Graph", namespace, title=text)))
+    harness = valid("Harness", namespace, exec={"program": "x", "args": [text]})
+    assert "spec.exec.args[0]" in causes(alice.create(harness))
+
+
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_unseen_characters_in_names_are_refused(unseen: str, namespace: str, alice: Api) -> None:
+    name = f"gra{unseen}ph"
+    assert "metadata.name" in causes(alice.create(valid("Graph", namespace, name)))
+    assert "spec.graphRef.name" in causes(alice.create(valid("Task", namespace, graphRef={"name": name})))
+    task = valid("Task", namespace, outputs=output(name=name))
+    assert "spec.outputs[0].name" in causes(alice.create(task))
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r", "\t"], ids=["a newline", "a carriage return", "a tab"])
+def test_a_line_is_one_line(break_: str, namespace: str, alice: Api) -> None:
+    findings = [f"wrong{break_}INFO all is well"]
+    review = valid("Review", namespace, verdict="Reject", findings=findings)
+    assert "spec.findings[0]" in causes(alice.create(review))
+
+
+def test_a_lone_surrogate_never_gets_in(namespace: str, alice: Api) -> None:
+    task = valid("Task", namespace, objective="SURROGATE")
+    body = json.dumps(task).replace("SURROGATE", "a\\ud800b").encode()
+    answer = alice.post("Task", namespace, body)
+    assert answer.status_code == 201
+    assert answer.json()["spec"]["objective"] == "a\ufffdb"
+
+
+def test_prose_in_many_scripts_with_emoji_is_accepted(namespace: str, alice: Api) -> None:
+    text = "Zähle die Dateien — 数える、считать, احسب, ספור ❤️ 👍🏽\n\t- done"
+    assert alice.create(valid("Task", namespace, objective=text)).json()["spec"]["objective"] == text
+
+
+# -- row 12: paths ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../report.md",
+        "a/../../report.md",
+        "/etc/passwd",
+        "./report.md",
+        "a//b",
+        "a/",
+        ".hidden",
+        "a/.hidden",
+        "%2e%2e/report.md",
+        "..%2freport.md",
+        "a\\..\\b",
+        "C:\\report.md",
+        "~/report.md",
+        "report.md\n",
+        "report\u2215md",
+        "",
+    ],
+)
+def test_a_path_that_leaves_its_folder_is_refused(path: str, namespace: str, alice: Api) -> None:
+    assert "spec.outputs[0].path" in causes(alice.create(valid("Task", namespace, outputs=output(path=path))))
+    harness = valid("Harness", namespace, exec={"program": path})
+    assert "spec.exec.program" in causes(alice.create(harness))
+    harness = valid("Harness", namespace, exec={"program": "ok", "entrypoint": path})
+    assert "spec.exec.entrypoint" in causes(alice.create(harness))
+
+
+# -- row 15: numbers -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        pytest.param("-1", "should be greater than or equal to 0", id="negative"),
+        pytest.param("11", "should be less than or equal to 10", id="above the cap"),
+        pytest.param("9223372036854775808", "should be less than or equal to 10", id="beyond 64 bits"),
+        pytest.param("0.5", "must be of type int32", id="a fraction"),
+    ],
+)
+def test_a_number_out_of_range_is_refused(value: str, message: str, namespace: str, alice: Api) -> None:
+    task = json.dumps(valid("Task", namespace, maxRetries=424242)).replace("424242", value)
+    answer = alice.post("Task", namespace, task.encode())
+    assert message in causes(answer)["spec.maxRetries"]
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e400"])
+def test_what_is_no_json_number_is_refused(value: str, namespace: str, alice: Api) -> None:
+    task = json.dumps(valid("Task", namespace, maxRetries=424242)).replace("424242", value)
+    assert alice.post("Task", namespace, task.encode()).status_code == 400
+
+
+def test_not_a_number_in_yaml_is_refused(
+    namespace: str, kubectl: Callable[..., str], tmp_path: Path, alice: Api
+) -> None:
+    task = valid("Task", namespace, maxRetries=float("nan"))
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    assert "error" in kubectl("apply", "-f", str(tmp_path / "task.yaml"), fails=True).lower()
+    assert alice.get(task).status_code == 404
+
+
+# -- row 24: adoption by label ---------------------------------------------------------------------------
+
+
+def test_a_label_does_not_move_what_the_operator_made(namespace: str, alice: Api, operator: Api) -> None:
+    task = operator_task(namespace)
+    operator.create(task).raise_for_status()
+    answer = alice.merge(task, {"metadata": {"labels": {"triplane.dev/node": "mine"}}})
+    assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+    assert alice.get(task).json()["metadata"]["labels"]["triplane.dev/node"] == "node"
+
+
+def test_a_hand_written_task_with_our_labels_is_still_the_users(namespace: str, alice: Api) -> None:
+    task = valid("Task", namespace)
+    task["metadata"]["labels"] = {"triplane.dev/node": "node"}
+    stored = alice.create(task).raise_for_status().json()
+    assert "nodeRef" not in stored["spec"]
+    assert stored["metadata"]["annotations"][REQUESTER] == alice.username()
+
+
+# -- row 32: immutable fields ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch", "message"),
+    [
+        pytest.param("Task", {"graphRef": {"name": "other"}}, "graphRef is immutable", id="the Graph of a Task"),
+        pytest.param("Node", {"graphRef": {"name": "other"}}, "graphRef is immutable", id="the Graph of a Node"),
+        pytest.param(
+            "Node",
+            {"steps": [{"name": "other", "objective": "x", "agentRef": {"name": "a"}}]},
+            "step names are immutable",
+            id="the step of a Node",
+        ),
+        pytest.param("Task", {"nodeRef": {"name": "n"}}, "nodeRef is immutable", id="a nodeRef put in later"),
+        pytest.param("Task", {"onBehalfOf": "bob"}, "onBehalfOf is immutable", id="a principal put in later"),
+        pytest.param("Review", {"verdict": "Reject", "findings": ["x"]}, "is immutable", id="a verdict"),
+        pytest.param(
+            "Review",
+            {"subjects": [{"name": "report", "digest": OTHER_DIGEST}]},
+            "is immutable",
+            id="the digests of a verdict",
+        ),
+    ],
+)
+def test_an_immutable_field_cannot_be_edited(
+    kind: str, patch: dict[str, Any], message: str, namespace: str, alice: Api, admin: Api
+) -> None:
+    obj = valid(kind, namespace)
+    alice.create(obj).raise_for_status()
+    for caller in (alice, admin):
+        assert message in causes(caller.merge(obj, {"spec": patch}))["spec"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "patch"),
+    [
+        pytest.param("AgentSession", {"round": 2}, id="a frozen session"),
+        pytest.param("AgentSession", {"snapshotDigest": OTHER_DIGEST}, id="a frozen snapshot"),
+        pytest.param("Artifact", {"digest": OTHER_DIGEST}, id="the digest of an Artifact"),
+    ],
+)
+def test_what_the_operator_recorded_is_immutable(
+    kind: str, patch: dict[str, Any], namespace: str, operator: Api, admin: Api
+) -> None:
+    obj = valid(kind, namespace)
+    operator.create(obj).raise_for_status()
+    assert "is immutable" in causes(admin.merge(obj, {"spec": patch}))["spec"]
+
+
+# -- row 33: long names ----------------------------------------------------------------------------------
+
+
+def test_the_longest_name_is_accepted_and_a_longer_one_refused(namespace: str, alice: Api) -> None:
+    for kind in ("Graph", "Node", "Task", "Agent"):
+        assert alice.create(valid(kind, namespace, "n" * 253)).status_code == 201
+        found = causes(alice.create(valid(kind, namespace, "n" * 254)))
+        assert "must be no more than 253" in found["metadata.name"]
+
+
+# -- row 37: dry run -------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_shows_the_result_and_has_no_effect(
+    namespace: str, kubectl: Callable[..., str], tmp_path: Path, alice: Api
+) -> None:
+    task = valid("Task", namespace)
+    answer = alice.create(task, dryRun="All")
+    assert answer.status_code == 201
+    assert answer.json()["metadata"]["annotations"][REQUESTER] == alice.username()
+    assert answer.json()["status"]["phase"] == "Pending"
+    assert alice.get(task).status_code == 404
+    (tmp_path / "task.yaml").write_text(yaml.safe_dump(task))
+    assert "server dry run" in kubectl("apply", "--dry-run=server", "-f", str(tmp_path / "task.yaml"))
+    assert alice.get(task).status_code == 404
+
+
+def test_a_dry_run_of_a_forged_write_is_refused_like_the_write(namespace: str, admin: Api, alice: Api) -> None:
+    graph = valid("Graph", namespace)
+    alice.create(graph).raise_for_status()
+    answer = admin.merge(graph, {"status": {"phase": "Succeeded"}}, status=True, dryRun="All")
+    assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")

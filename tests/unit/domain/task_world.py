@@ -1,0 +1,175 @@
+"""A Task as its decision sees it, and a stand-in that applies each step to those facts."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from triplane.api.meta import Output, Subject, Verdict
+from triplane.api.task import Task
+from triplane.domain.eligibility import Candidate
+from triplane.domain.session import Offer, Outcome, RunOutput, RunResult, RunState, RunView, SessionView
+from triplane.domain.task import decide
+from triplane.domain.task_facts import (
+    Action,
+    DecideByPerson,
+    Decisions,
+    FailTask,
+    Launch,
+    OpenSession,
+    Place,
+    Plan,
+    RecordAgentReview,
+    RecordArtifacts,
+    SessionFacts,
+    TaskFacts,
+)
+from triplane.domain.verdict import VerdictFile, VerdictVoid
+
+DIGEST = "sha256:" + "a" * 64
+
+
+def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **changes: Any) -> Candidate:
+    """An active Agent with a harness."""
+    values: dict[str, Any] = {
+        "uid": f"uid-{name}",
+        "name": name,
+        "generation": 1,
+        "capabilities": frozenset(capabilities),
+        "principal": principal,
+        "active": True,
+        "harness": "h",
+        "harness_found": True,
+    }
+    return Candidate(**{**values, **changes})
+
+
+def task(**spec: Any) -> Task:
+    """A Task that needs capability ``write``."""
+    return Task.model_validate(
+        {
+            "apiVersion": "triplane.dev/v1alpha1",
+            "kind": "Task",
+            "metadata": {"name": "t", "namespace": "ns", "uid": "uid-task", "generation": 1},
+            "spec": {"graphRef": {"name": "g"}, "objective": "do", "requiredCapabilities": ["write"], **spec},
+        }
+    )
+
+
+class NothingLiveError(Exception):
+    """There is no run of that role to end."""
+
+
+@dataclass
+class World:
+    """Holds the facts; ``advance`` lets the decision act on them until it waits."""
+
+    task: Task = field(default_factory=task)
+    agents: tuple[Candidate, ...] = (agent("writer", "write"), agent("judge", "review", principal="p-bob"))
+    missing: tuple[tuple[str, str], ...] = ()
+    withdrawn: tuple[str, str] | None = None
+    decisions: Decisions = field(default_factory=Decisions)
+    sessions: dict[str, SessionFacts] = field(default_factory=dict)
+    artifacts: frozenset[tuple[int, str]] = frozenset()
+    people: tuple[Any, ...] = ()
+    snapshot: str = "s1"
+    history: list[Action] = field(default_factory=list)
+
+    def facts(self) -> TaskFacts:
+        present = {item.uid for item in self.agents}
+        expected = {
+            item.key: self.session_name(item.role, item.round, item.agent_uid)
+            for item in self.decisions.placements
+            if item.agent_uid in present
+        }
+        return TaskFacts(
+            task=self.task,
+            missing=self.missing,
+            withdrawn=self.withdrawn,
+            inputs=(),
+            outputs=(Output(name="report", path="report.md", media_type="text/markdown"),),
+            agents=self.agents,
+            decisions=self.decisions,
+            sessions=tuple(self.sessions.values()),
+            expected_session=expected,
+            artifacts=self.artifacts,
+            people_reviews=self.people,
+        )
+
+    def session_name(self, role: str, round_: int, agent_uid: str) -> str:
+        return f"{role}-{agent_uid}-{self.snapshot}" + (f"-{round_}" if role == "reviewer" else "")
+
+    def advance(self, limit: int = 20) -> Plan:
+        for _ in range(limit):
+            plan = decide(self.facts())
+            if plan.action is None:
+                return plan
+            self.history.append(plan.action)
+            self._apply(plan.action)
+        raise AssertionError(f"did not come to rest: {self.history[-4:]}")
+
+    def end_run(
+        self, role: str, outcome: Outcome = Outcome.SUCCEEDED, *, verdict: Verdict | None = None,
+        findings: tuple[str, ...] = (), void: str | None = None, digest: str = DIGEST,
+    ) -> None:  # fmt: skip
+        """The live (or permitted) run of that role ends."""
+        for name, session in self.sessions.items():
+            view = session.view
+            assert view is not None
+            run = view.last_run
+            if session.role != role or run is None or run.state not in (RunState.PERMITTED, RunState.STARTED):
+                continue
+            outputs = (RunOutput("report", "report.md", digest, "text/markdown", 1),) if role == "producer" else ()
+            result = RunResult(outcome, "HarnessFailed", "it failed", outputs if outcome is Outcome.SUCCEEDED else ())
+            ended = replace(run, state=RunState.FINISHED, result=result)
+            said: VerdictFile | VerdictVoid | None = None
+            if void is not None:
+                said = VerdictVoid("SubjectsDiffer", void)
+            elif verdict is not None:
+                said = VerdictFile(verdict, findings, (Subject(name="report", digest=digest),))
+            self.sessions[name] = replace(session, view=replace(view, runs=(*view.runs[:-1], ended)), verdict=said)
+            return
+        raise NothingLiveError(role)
+
+    def lose_run(self, role: str) -> None:
+        for name, session in self.sessions.items():
+            view = session.view
+            assert view is not None
+            if session.role == role and view.last_run and view.last_run.state is RunState.PERMITTED:
+                lost = replace(view.last_run, state=RunState.LOST, end_reason="gone")
+                self.sessions[name] = replace(session, view=replace(view, runs=(*view.runs[:-1], lost)))
+
+    def _apply(self, action: Action) -> None:
+        match action:
+            case Place(placement=placement):
+                self.decisions = replace(self.decisions, placements=(*self.decisions.placements, placement))
+            case OpenSession(placement=placement):
+                name = self.session_name(placement.role, placement.round, placement.agent_uid)
+                offer = Offer(
+                    f"uid-{name}", "ns", name, "uid-task", "uid-g", placement.agent_uid,
+                    placement.agent_name, placement.role, DIGEST, {},
+                )  # fmt: skip
+                self.sessions[name] = SessionFacts(
+                    name, f"uid-{name}", placement.role, placement.round, placement.agent_uid,
+                    SessionView(offer, ()),
+                )  # fmt: skip
+            case Launch(session=session, run=number, round=round_, findings=findings):
+                view = session.view
+                assert view is not None
+                inputs = {"round": round_, "findings": list(findings)}
+                run = RunView(number, RunState.PERMITTED, 1, False, run_inputs=inputs)
+                runs = tuple(item for item in view.runs if item.run != number)
+                self.sessions[session.name] = replace(session, view=replace(view, runs=(*runs, run)), wanted=False)
+            case RecordArtifacts(run=run, round=round_):
+                assert run.result is not None
+                self.artifacts |= {(round_, output.name) for output in run.result.outputs}
+            case RecordAgentReview(verdict=verdict, round=round_):
+                self._decide(round_, verdict.verdict, verdict.findings, "agent-review")
+            case DecideByPerson(review=review, round=round_):
+                self._decide(round_, review.verdict, review.findings, review.name)
+            case FailTask(reason=reason, message=message):
+                self.decisions = replace(self.decisions, failed=(reason, message))
+
+    def _decide(self, round_: int, verdict: Verdict, findings: tuple[str, ...], name: str) -> None:
+        if verdict is Verdict.APPROVE:
+            self.decisions = replace(self.decisions, accepted_round=round_, accepted_review=name)
+        else:
+            self.decisions = replace(self.decisions, rejected={**self.decisions.rejected, round_: findings})
