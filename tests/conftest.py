@@ -4,7 +4,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,45 +59,32 @@ class Database:
         return psycopg.connect(self.dsn("superuser"), autocommit=True)
 
 
-def _new_server(home: Path) -> PostgresServer:
-    home.chmod(0o700)
+@contextmanager
+def running_server() -> Iterator[PostgresServer]:
+    """A real Postgres, fsync on, in a short temporary folder, with a migrated template; gone afterwards."""
+    home = Path(tempfile.mkdtemp(prefix="tri-pg-"))
     passwords = ensure_passwords(home / "secrets")
     embedded = EmbeddedPostgres(home / "pg", passwords["superuser"])
-    embedded.start()
     try:
-        origin = migrate(embedded.dsn, passwords, database=TEMPLATE)
-    except BaseException:
+        embedded.start()
+        yield PostgresServer(embedded, home, passwords, migrate(embedded.dsn, passwords, database=TEMPLATE))
+    finally:
         embedded.stop()
-        raise
-    return PostgresServer(embedded, home, passwords, origin)
+        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[PostgresServer]:
-    """One real Postgres for the whole session, fsync on, in a short temporary folder."""
-    home = Path(tempfile.mkdtemp(prefix="tri-pg-"))
-    server = None
-    try:
-        server = _new_server(home)
+    """One server for the whole session."""
+    with running_server() as server:
         yield server
-    finally:
-        if server is not None:
-            server.embedded.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[PostgresServer]:
     """A server of this test alone, for those that kill it."""
-    home = Path(tempfile.mkdtemp(prefix="tri-pg-"))
-    server = None
-    try:
-        server = _new_server(home)
+    with running_server() as server:
         yield server
-    finally:
-        if server is not None:
-            server.embedded.stop()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def new_database(server: PostgresServer) -> Database:

@@ -89,6 +89,12 @@ def test_the_operators_task_is_not_stamped_with_the_operator(namespace: str, ope
     assert operator.get(task).json()["spec"]["onBehalfOf"] == "alice"
 
 
+def test_a_task_of_a_node_nobody_is_known_to_have_made_has_no_requester(namespace: str, operator: Api) -> None:
+    task = operator_task(namespace)
+    del task["spec"]["onBehalfOf"]
+    assert requester(operator.create(task)) is None
+
+
 def test_the_operators_task_may_not_carry_a_contradicting_stamp(namespace: str, operator: Api) -> None:
     task = operator_task(namespace, requester="alice")
     task["metadata"]["annotations"] = {REQUESTER: "bob"}

@@ -39,9 +39,7 @@ def collect(target: Path) -> dict[str, object]:
         "distributions": len(seen) - len(skipped),
         "skipped": sorted(skipped),
     }
-    (target / "collected.json").write_text(
-        json.dumps(collected, indent=1, sort_keys=True) + "\n", encoding="utf-8"
-    )
+    (target / "collected.json").write_text(json.dumps(collected, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     return collected
 
 

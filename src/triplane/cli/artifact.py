@@ -19,9 +19,7 @@ app = typer.Typer(help="List artifacts and fetch their content.", no_args_is_hel
 @app.command("get")
 def get(
     thing: Annotated[str, typer.Argument(metavar="NAME|DIGEST", help="Artifact, its output with --task, or digest.")],
-    file: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here; default: standard output.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: standard output.")] = None,
     task: Annotated[str | None, typer.Option("--task", help="The Task whose output NAME is.")] = None,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,

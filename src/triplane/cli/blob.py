@@ -42,9 +42,7 @@ def put(
 @app.command("get")
 def get(
     digest: Annotated[str, typer.Argument(help="sha256: and 64 hex digits.")],
-    file: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write here; default: standard output.")
-    ] = None,
+    file: Annotated[Path | None, typer.Option("--output", "-o", help="Write here; default: standard output.")] = None,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -64,7 +62,7 @@ def store(opened: "Gateway", path: Path) -> tuple[str, int]:
         with tempfile.TemporaryDirectory() as folder:
             packed = Path(folder) / "tree.tar"
             with packed.open("wb") as target:
-                pack_tree(path, target)
+                target.writelines(pack_tree(path))
             return _store_file(opened, packed)
     if not path.is_file():
         raise InvalidInput(f"{path} is neither a file nor a folder")

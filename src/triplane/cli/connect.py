@@ -17,12 +17,8 @@ if TYPE_CHECKING:
     from triplane.cli.gateway import Gateway
     from triplane.settings import Settings
 
-KubeconfigOption = Annotated[
-    Path | None, typer.Option("--kubeconfig", help="Kubeconfig file.", show_default=False)
-]
-ContextOption = Annotated[
-    str | None, typer.Option("--context", help="Context of the kubeconfig.", show_default=False)
-]
+KubeconfigOption = Annotated[Path | None, typer.Option("--kubeconfig", help="Kubeconfig file.", show_default=False)]
+ContextOption = Annotated[str | None, typer.Option("--context", help="Context of the kubeconfig.", show_default=False)]
 NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="Namespace; default: the context's.", show_default=False),
@@ -79,9 +75,7 @@ def cluster(kubeconfig: Path | None, context: str | None) -> Iterator["Reader"]:
 
 
 @contextmanager
-def gateway(
-    kubeconfig: Path | None, context: str | None, namespace: str | None = None
-) -> Iterator["Gateway"]:
+def gateway(kubeconfig: Path | None, context: str | None, namespace: str | None = None) -> Iterator["Gateway"]:
     """The gateway, as the kubeconfig's user: it wants a bearer token."""
     from triplane.cli.gateway import Gateway
 
@@ -103,7 +97,5 @@ def gateway_url(current: "Settings") -> str:
     try:
         endpoint = json.loads(path.read_text(encoding="utf-8"))["gateway"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Unavailable(
-            f"{path} names no gateway: run `triplane up`, or set TRIPLANE_GATEWAY_URL"
-        ) from error
+        raise Unavailable(f"{path} names no gateway: run `triplane up`, or set TRIPLANE_GATEWAY_URL") from error
     return endpoint.rstrip("/") if isinstance(endpoint, str) else f"http://127.0.0.1:{endpoint}"

@@ -33,9 +33,7 @@ def drift(root: Path) -> Mapping[str, tuple[str | None, str | None]]:
     for folder in _OWNED_FOLDERS:
         for stray in sorted((root / folder).glob("*")):
             found.setdefault(stray.relative_to(root).as_posix(), _read(stray))
-    return {
-        path: (text, wanted.get(path)) for path, text in sorted(found.items()) if text != wanted.get(path)
-    }
+    return {path: (text, wanted.get(path)) for path, text in sorted(found.items()) if text != wanted.get(path)}
 
 
 def write(root: Path) -> Sequence[str]:

@@ -56,10 +56,7 @@ def branches(document: Document) -> Branch:
     """The lineage as a labelled tree."""
     artifact = document["artifact"]
     label = f"{document['digest']}\n{_thing(artifact)} (output {artifact['output']}, {artifact['size']} octets)"
-    chain: list[Branch] = []
-    for kind in ("graph", "node", "task"):
-        if document.get(kind):
-            chain.append((_thing(document[kind]), ()))
+    chain = [(_thing(document[kind]), ()) for kind in ("graph", "node", "task") if document.get(kind)]
     return label, (
         ("work", chain),
         ("made by", _session(document)),
@@ -78,7 +75,9 @@ def _session(document: Document) -> list[Branch]:
     facts = [f"{key} {run[key]}" for key in ("outcome", "runner", "startedAt", "endedAt") if run.get(key)]
     if run.get("isolated") is not None:
         facts.append("isolated" if run["isolated"] else "NOT isolated")
-    below: list[Branch] = [(f"run {run.get('run')}: {', '.join(facts)}", [(f"finding: {f}", ()) for f in run.get("findings") or ()])]
+    below: list[Branch] = [
+        (f"run {run.get('run')}: {', '.join(facts)}", [(f"finding: {f}", ()) for f in run.get("findings") or ()])
+    ]
     if run.get("reflection"):
         below.append((f"reflection {run['reflection']}", ()))
     return [(_thing(session) + by, below)]

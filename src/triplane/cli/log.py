@@ -117,11 +117,11 @@ def sentence(document: Mapping[str, Any], seconds: float) -> str:
 async def _verify(first: int, last: int | None) -> Any:
     from triplane.wiring import open_verifier
 
-    log = await open_verifier(settings())
+    backends = await open_verifier(settings())
     try:
-        return await log.verify_chain(first=first, last=last)
+        return await backends.log.verify_chain(first=first, last=last)
     finally:
-        await log.close()
+        await backends.close()
 
 
 def _cells(item: Mapping[str, Any]) -> tuple[str, ...]:

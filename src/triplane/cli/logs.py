@@ -56,9 +56,7 @@ def parse(thing: str) -> tuple[str, str]:
     return kinds[kind], name
 
 
-def sessions(
-    reader: "Reader", kind: str, namespace: str, name: str, follow: bool
-) -> Iterator[Mapping[str, Any]]:
+def sessions(reader: "Reader", kind: str, namespace: str, name: str, follow: bool) -> Iterator[Mapping[str, Any]]:
     """The session named, or those of the Task in order of age; following, again and again until it ends."""
     if kind == "AgentSession":
         yield reader.get("AgentSession", namespace, name)

@@ -33,9 +33,7 @@ def version(output: FormatOption = Format.TABLE) -> None:
 
 def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
     """Print a completion script: `source <(triplane completion bash)`."""
-    from typer.completion import get_completion_script
+    from typer._completion_shared import get_completion_script
 
-    script = get_completion_script(
-        prog_name="triplane", complete_var="_TRIPLANE_COMPLETE", shell=shell.value
-    )
+    script = get_completion_script(prog_name="triplane", complete_var="_TRIPLANE_COMPLETE", shell=shell.value)
     typer.echo(script)

@@ -7,6 +7,7 @@ import orjson
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from starlette.requests import ClientDisconnect
 
 from triplane.domain.session import Outcome
 from triplane.errors import InvalidInput, TooLarge
@@ -103,9 +104,12 @@ async def capped(request: Request, limit: int) -> AsyncIterator[bytes]:
     if announced.isdecimal() and int(announced) > limit:
         raise TooLarge(f"the body has {announced} octets; at most {limit}")
     total = 0
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit:
-            raise TooLarge(f"the body has more than {limit} octets")
-        if chunk:
-            yield chunk
+    try:
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > limit:
+                raise TooLarge(f"the body has more than {limit} octets")
+            if chunk:
+                yield chunk
+    except ClientDisconnect as error:
+        raise malformed("the caller hung up before the end of the body") from error

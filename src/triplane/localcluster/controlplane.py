@@ -16,10 +16,11 @@ from pathlib import Path
 
 import httpx
 
+from triplane import endpoints
 from triplane.errors import InvalidInput
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.build import KUBERNETES_VERSION, Progress, ensure_binaries
-from triplane.localcluster.files import lock, merge_json, private_directory, read_json, write_private
+from triplane.localcluster.files import lock, private_directory, write_private
 from triplane.localcluster.kubeconfig import write_kubeconfig
 from triplane.localcluster.pki import Pki, ensure_pki
 from triplane.localcluster.ports import free_port, is_free
@@ -59,7 +60,6 @@ class LocalCluster:
         self._settings = settings
         self._fsync = fsync
         self._folder = settings.cluster
-        self._endpoints = settings.run / "endpoints.json"
         self._socket = self._folder / "etcd.sock"
         self._pki = Pki(self._folder / "pki")
 
@@ -108,7 +108,7 @@ class LocalCluster:
 
     async def status(self) -> tuple[ComponentStatus, ...]:
         """What runs and serves now; changes nothing."""
-        if not self._endpoints.exists() or not self._pki.authority.exists():
+        if not (self._pki.authority.exists() and self._tokens.exists()):
             return ()
         found = []
         for process, probe in self.components({}):
@@ -218,17 +218,15 @@ class LocalCluster:
     # -- ports and credentials --------------------------------------------------------------------------
 
     def _ports(self) -> Mapping[str, int]:
-        known = read_json(self._endpoints)
+        known = endpoints.read(self._settings.run)
         return {name: int(known.get(name, 0)) for name in (API_SERVER, CONTROLLER_MANAGER)}
 
     async def _choose_ports(self) -> None:
         """Keep the ports of earlier starts unless a stranger has taken one meanwhile."""
         running = {process.name for process in self._processes() if process.running()}
-        chosen = {
-            name: port if name in running or is_free(port) else free_port() for name, port in self._ports().items()
-        }
-        if chosen != self._ports():
-            await asyncio.to_thread(merge_json, self._endpoints, chosen)
+        for name, port in self._ports().items():
+            if name not in running and not is_free(port):
+                await asyncio.to_thread(endpoints.announce, self._settings.run, name, free_port())
 
     @property
     def _tokens(self) -> Path:

@@ -8,7 +8,7 @@ import asyncio
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Corrupt(f"{path} does not hold a JSON object; delete it and run the command again")
     return value
-
-
-def merge_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Set these keys of the JSON object in ``path`` and keep the others; safe against concurrent callers."""
-    private_directory(path.parent)
-    with exclusive(path.with_name(f".{path.name}.lock")):
-        merged = {**read_json(path), **values}
-        write_private(path, json.dumps(merged, indent=2, sort_keys=True) + "\n")
-    return merged
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from triplane.localcluster.files import lock, private_directory
 from triplane.localcluster.install import grant
 from triplane.localcluster.kind import ensure_kind_cluster
 from triplane.localcluster.process import ManagedProcess
+from triplane.localcluster.release import release
 from triplane.localcluster.services import services
 from triplane.localcluster.state import Phase, SupervisorState, read_state
 from triplane.localcluster.supervisor import stop_all
@@ -31,7 +32,7 @@ from triplane.settings import Settings
 _FOLLOW_SECONDS = 0.1
 _SUPERVISOR_GRACE = 90.0
 """Longer than all its children's graces together."""
-_PASSED = frozenset({"home", "kubeconfig", "token"})
+_NOT_PASSED = frozenset({"home", "kubeconfig", "token"})
 
 
 class ClusterChoice(StrEnum):
@@ -139,13 +140,15 @@ def _supervisor(settings: Settings, kubeconfig: Path | None, *, fsync: bool) -> 
         home=settings.home,
         env={**_passed_settings(settings), **_proxies()},
         grace=_SUPERVISOR_GRACE,
+        release=release(),
     )
 
 
 def _passed_settings(settings: Settings) -> dict[str, str]:
     """Our settings, as the environment the supervisor reads them from."""
     passed = {}
-    for name in settings.model_fields_set - _PASSED:
+    # The cache is told always: its default hangs on variables the supervisor does not see.
+    for name in sorted((settings.model_fields_set | {"cache"}) - _NOT_PASSED):
         value = getattr(settings, name)
         if value is not None:
             text = value.get_secret_value() if hasattr(value, "get_secret_value") else str(value)
@@ -155,7 +158,7 @@ def _passed_settings(settings: Settings) -> dict[str, str]:
 
 def _proxies() -> dict[str, str]:
     """A cluster elsewhere may be reachable only through these; loopback never goes through them."""
-    names = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy", "KUBECONFIG")
+    names = ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy")
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
@@ -168,10 +171,11 @@ def _state(settings: Settings) -> SupervisorState | None:
 async def _start_supervisor(settings: Settings, kubeconfig: Path | None, fsync: bool, progress: Progress) -> None:
     process = _supervisor(settings, kubeconfig, fsync=fsync)
     if process.running() is not None and not process.is_current():
-        progress("the supervisor runs with other settings; stopping everything first")
-        await process.stop()
+        progress("program or settings have changed: a new supervisor takes over")
+        await process.stop(at_once=True)
+    before = _state(settings)
     pid = process.start().pid
-    told = 0
+    told = len(before.progress) if before is not None else 0
     while True:
         state = read_state(settings.run / "supervisor.json")
         if state is not None and state.pid == pid:

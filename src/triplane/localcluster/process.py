@@ -164,19 +164,23 @@ class ManagedProcess:
         env: Mapping[str, str] | None = None,
         grace: float = 10.0,
         stop_signal: signal.Signals = signal.SIGTERM,
+        release: str = "",
     ) -> None:
+        """``release`` says which program the command line means, where the command line does not."""
         self.name = name
         self.argv = tuple(argv)
         self.env = {**(env or {}), "TRIPLANE_HOME": str(home), "SUPERVISED_AS": name}
         self.grace = grace
         self.stop_signal = stop_signal
+        self.release = release
         self.pidfile = home / "run" / f"{name}.pid"
         self.log = home / "run" / "logs" / f"{name}.log"
 
     @property
     def fingerprint(self) -> str:
-        """Changes when the command line or the given environment does: then a restart is due."""
-        return hashlib.sha256(json.dumps([self.argv, sorted(self.env.items())]).encode()).hexdigest()
+        """Changes when the program, the command line or the given environment does: then a restart is due."""
+        started_with = [self.release, self.argv, sorted(self.env.items())]
+        return hashlib.sha256(json.dumps(started_with).encode()).hexdigest()
 
     def running(self) -> Identity | None:
         """The living process of this name, whoever started it; None when there is none."""
@@ -236,10 +240,12 @@ class ManagedProcess:
                 raise self.failure(f"was not ready within {seconds:.0f} s")
             await asyncio.sleep(_POLL_SECONDS * 2)
 
-    async def stop(self) -> bool:
-        """End it with all it started and wait until they are gone; False if nothing of it was running."""
+    async def stop(self, *, at_once: bool = False) -> bool:
+        """End it with all it started and wait until they are gone; False if nothing of it was running.
+        ``at_once`` leaves it no time to clean up."""
         identity = self.running()
-        ended = identity is not None and await end(identity, grace=self.grace, first=self.stop_signal)
+        first, grace = (signal.SIGKILL, 10.0) if at_once else (self.stop_signal, self.grace)
+        ended = identity is not None and await end(identity, grace=grace, first=first)
         left = self._marked()
         for process in left:
             send(process, signal.SIGKILL)

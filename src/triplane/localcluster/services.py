@@ -14,12 +14,13 @@ from typing import Any
 import httpx
 from pydantic import SecretStr
 
+from triplane import endpoints
 from triplane.localcluster.database import postmaster_ready
-from triplane.localcluster.files import merge_json, read_json
-from triplane.localcluster.ports import free_port, is_free
 from triplane.localcluster.process import ManagedProcess, Probe
+from triplane.localcluster.release import release
 from triplane.settings import Settings
 
+_COMMON = ("gateway_url", "lease_seconds", "log_level")
 _DATABASE = ("database_host", "database_port", "database_name", "database_password")
 _SETTLE_SECONDS = 1.0
 
@@ -40,45 +41,16 @@ class Service:
 
 
 def services(settings: Settings) -> Sequence[Service]:
-    """In the order in which they start. Chooses and keeps the gateway's port."""
-    gateway = gateway_url(settings)
+    """In the order in which they start."""
     kept = () if settings.database_host else (_postgres(settings),)
+    gateway = {"kubeconfig": settings.secrets / "kubeconfig-gateway"}
+    operator = {"kubeconfig": settings.secrets / "kubeconfig-operator"}
     return (
         *kept,
-        _http(
-            settings,
-            "gateway",
-            {
-                "kubeconfig": settings.secrets / "kubeconfig-gateway",
-                "gateway_port": int(gateway.rpartition(":")[2]),
-            },
-            (*_DATABASE, "lease_seconds", "origin_host", "log_level"),
-        ),
-        _http(
-            settings,
-            "operator",
-            {"kubeconfig": settings.secrets / "kubeconfig-operator", "gateway_url": gateway},
-            (*_DATABASE, "namespace", "lease_seconds", "origin_host", "log_level"),
-        ),
-        _runner(settings, gateway),
+        _http(settings, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
+        _http(settings, "operator", operator, ("namespace", "accept_restore", *_DATABASE, *_COMMON)),
+        _runner(settings),
     )
-
-
-def gateway_url(settings: Settings) -> str:
-    """``http://127.0.0.1:<port>``, kept in ``run/endpoints.json``; another port if a stranger has taken it."""
-    path = settings.run / "endpoints.json"
-    known = str(read_json(path).get("gateway", ""))
-    if settings.gateway_port:
-        chosen = settings.gateway_port
-    else:
-        chosen = int(known.rpartition(":")[2] or 0)
-        ours = ManagedProcess("gateway", ["gateway"], home=settings.home).running() is not None
-        if not ours and not is_free(chosen):
-            chosen = free_port()
-    url = f"http://127.0.0.1:{chosen}"
-    if url != known:
-        merge_json(path, {"gateway": url})
-    return url
 
 
 def _environment(settings: Settings, own: Mapping[str, Any], passed: Sequence[str]) -> dict[str, str]:
@@ -109,7 +81,9 @@ def _postgres(settings: Settings) -> Service:
 
 def _python(settings: Settings, name: str, module: str, env: Mapping[str, str]) -> ManagedProcess:
     # -P: the folder the user happens to stand in is not a place to import from.
-    return ManagedProcess(name, [sys.executable, "-P", "-m", module], home=settings.home, env=env, grace=15.0)
+    return ManagedProcess(
+        name, [sys.executable, "-P", "-m", module], home=settings.home, env=env, grace=15.0, release=release()
+    )
 
 
 def _http(settings: Settings, name: str, own: Mapping[str, Any], passed: Sequence[str]) -> Service:
@@ -119,7 +93,7 @@ def _http(settings: Settings, name: str, own: Mapping[str, Any], passed: Sequenc
 
 def _get(settings: Settings, name: str, path: str) -> Probe:
     async def probe() -> bool:
-        url = read_json(settings.run / "endpoints.json").get(name)
+        url = endpoints.read(settings.run).get(name)
         if not isinstance(url, str):
             return False
         try:
@@ -131,9 +105,9 @@ def _get(settings: Settings, name: str, path: str) -> Probe:
     return probe
 
 
-def _runner(settings: Settings, gateway: str) -> Service:
-    passed = ("programs", "runner", "runner_slots", "allow_unisolated", "lease_seconds", "log_level")
-    process = _python(settings, "runner", "triplane.session", _environment(settings, {"gateway_url": gateway}, passed))
+def _runner(settings: Settings) -> Service:
+    passed = ("programs", "runner", "runner_slots", "allow_unisolated", *_COMMON)
+    process = _python(settings, "runner", "triplane.session", _environment(settings, {}, passed))
 
     async def ready() -> bool:
         before = process.running()

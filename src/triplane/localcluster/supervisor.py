@@ -1,7 +1,8 @@
 """The one process `triplane up` detaches: it starts everything in order and starts again what ends.
 
 It holds no state of its own. Whatever it started is found by pidfile and start time, so a new supervisor takes over
-what a killed one left behind. Asked to end (SIGTERM), it stops everything in reverse order and leaves when each is gone.
+what a killed one left behind. Asked to end (SIGTERM), it stops everything in reverse order and leaves when each
+is gone.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,11 @@ class Supervisor:
         finally:
             await stop_all(self._settings, self._progress)
             self._tell(phase=Phase.FAILED if self._state.message else Phase.STOPPED)
+
+    def end(self, task: asyncio.Task[None]) -> None:
+        """Cancel ``run``, once: a second signal must not cut the cleaning up short."""
+        if self._state.phase in {Phase.STARTING, Phase.READY} and not task.cancelling():
+            task.cancel()
 
     async def _start(self) -> Sequence[Service]:
         """Control plane and database side by side, then what needs both."""
@@ -133,11 +139,11 @@ class Supervisor:
                 if misses < _ALIVE_MISSES:
                     continue
                 self._progress(f"{service.name} does not answer; stopping it")
-                await service.process.stop()
             self._progress(f"{service.name} ended; starting it again in {backoff:.1f} s")
             await asyncio.sleep(backoff)
             backoff, began, misses = min(backoff * 2, _LONGEST_BACKOFF), time.monotonic(), 0
             try:
+                await service.process.stop()  # also what an ended one left behind
                 service.process.start()
             except TriplaneError as error:
                 self._progress(str(error))
@@ -153,7 +159,8 @@ class Supervisor:
 
     def _tell(self, **changes: object) -> None:
         self._state = replace(self._state, **changes)  # type: ignore[arg-type]
-        write_state(self._path, self._state)
+        with contextlib.suppress(TriplaneError):  # a full disk must not end what still runs
+            write_state(self._path, self._state)
 
 
 async def stop_all(settings: Settings, progress: Callable[[str], None]) -> None:
@@ -169,7 +176,7 @@ def _settings_of_ours() -> dict[str, str]:
 
 
 @contextlib.asynccontextmanager
-async def _first_error() -> "contextlib.AsyncIterator[None]":
+async def _first_error() -> AsyncIterator[None]:
     """Of several that fail side by side, the first is the one to tell."""
     try:
         yield
@@ -184,11 +191,11 @@ async def _main(settings: Settings, kubeconfig: Path | None, fsync: bool) -> Non
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
+    supervisor = Supervisor(settings, kubeconfig=kubeconfig, fsync=fsync)
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Once: a second signal while it cleans up must not cut the cleaning short.
-        loop.add_signal_handler(number, lambda: None if task.cancelling() else task.cancel())
+        loop.add_signal_handler(number, supervisor.end, task)
     try:
-        await Supervisor(settings, kubeconfig=kubeconfig, fsync=fsync).run()
+        await supervisor.run()
     except asyncio.CancelledError:
         return
     finally:

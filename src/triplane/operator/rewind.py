@@ -9,7 +9,7 @@ from triplane.errors import Conflict
 from triplane.ports import Cluster, SessionStore
 
 
-class Rewound(Conflict):  # noqa: N818 - a state of the world, like its siblings in triplane.errors
+class Rewound(Conflict):
     """The API server's state is older than what was seen of it before."""
 
 

@@ -7,7 +7,7 @@ at least once, in any order, one at a time per object.
 
 import asyncio
 import random
-from collections.abc import Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -77,6 +77,7 @@ class Shell:
         namespace: str | None,
         lease_seconds: float,
         accept_restore: bool = False,
+        path_open: Callable[[], Awaitable[bool]] | None = None,
         workers: int = 8,
     ) -> None:
         self._stores = stores
@@ -90,7 +91,9 @@ class Shell:
         self.sweep = Sweep(cluster, self.index, clock, namespace=namespace, high_water=high_water)
         self.watcher = Watcher(kubeconfig, namespace, self._deliver, clock)
         self._consumer = Consumer(stores.log, stores.sessions, self.index, self.enqueue)
-        self._leases = LeaseObserver(stores.sessions, clock, self._lost, lease_seconds=lease_seconds)
+        self._leases = LeaseObserver(
+            stores.sessions, clock, self._lost, lease_seconds=lease_seconds, path_open=path_open
+        )
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self.stuck = 0
         """Restarts of the watches in a row that did not help."""
@@ -103,8 +106,8 @@ class Shell:
         self.queue.add(key, delay)
 
     async def run(self, reconciler: Reconciler, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, then finish what is at work. Raises ``Fenced`` when a newer operator
-        has begun."""
+        """Work until ``stop`` is set, then finish what is at work. Raises ``Fenced`` or ``Rewound``, after
+        which going on would do harm."""
         self._reconciler = reconciler
         final: TriplaneError | None = None
         try:

@@ -72,8 +72,11 @@ class Sweep:
         """Monotonic time of the last complete sweep."""
 
     async def once(self, *, first: bool = False) -> int:
-        """Sweep every kind; returns how many differences were repaired. ``first``: nothing is watched yet, so
-        nothing is late. Raises ``Rewound`` when the server went back in time, and what the cluster raises; kinds swept before stay repaired."""
+        """Sweep every kind; returns how many differences were repaired.
+
+        ``first``: nothing is watched yet, so nothing is late. Raises ``Rewound`` when the server went back in
+        time, and what the cluster raises; kinds swept before stay repaired.
+        """
         repaired = 0
         self._checked = False
         for kind in KINDS:
@@ -100,7 +103,6 @@ class Sweep:
                 repaired += 1
                 log.info("a deletion was seen by the sweep", kind=kind, **_where(obj))
         return repaired
-
 
     async def _refuse_the_past(self, listed_at: int, floor: int) -> None:
         """Nothing of a LIST older than what we have seen may be acted on, least of all what it lacks."""

@@ -27,7 +27,6 @@ from triplane.session.journal import Journal
 from triplane.session.outputs import Collected, collect
 from triplane.session.program import Program, copy_approved, measure_program, parse_harness
 from triplane.session.refusal import RunEndsEarly, failed, refused
-from triplane.session.tree import unpack_tree
 from triplane.session.workspace import (
     INSIDE,
     Workspace,
@@ -35,6 +34,7 @@ from triplane.session.workspace import (
     fetch_blob,
     fetch_inputs,
     remove_tree,
+    unpack_archive,
     write_order,
 )
 
@@ -153,7 +153,7 @@ class _SessionHost:
             raise
         except SandboxFailed as error:
             return Result(Outcome.REFUSED, "SandboxFailed", str(error))
-        except (TriplaneError, OSError) as error:
+        except Exception as error:  # a bug here must end the run with a reason, not leave it to its lease
             log.exception("%s run %d failed in its host", self._claim.name, self._claim.run)
             return Result(Outcome.FAILED, "HostFailed", f"the session host failed: {error}")
 
@@ -220,7 +220,10 @@ class _SessionHost:
         else:
             archive = workspace.root / "fetched" / "program"
             await fetch_blob(self._gateway, harness.digest, archive)
-            await asyncio.to_thread(unpack_tree, archive, workspace.program)
+            try:
+                await asyncio.to_thread(unpack_archive, archive, workspace.program)
+            except TriplaneError as error:
+                raise refused("ProgramRefused", f"blob {harness.digest} is no program folder: {error}") from error
         return await asyncio.to_thread(measure_program, harness, workspace.program)
 
     async def _execute(self, harness: ExecHarness, workspace: Workspace, program: Program) -> Ended:

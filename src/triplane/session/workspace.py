@@ -138,6 +138,12 @@ async def fetch_blob(gateway: RunGateway, digest: str, path: Path) -> None:
         raise refused("InputUnusable", f"what came for blob {digest} has digest {actual}")
 
 
+def unpack_archive(archive: Path, place: Path) -> None:
+    """Unpack a stored folder; raises as ``unpack_tree``. Blocking."""
+    with archive.open("rb") as stream:
+        unpack_tree(stream, place)
+
+
 def remove_tree(root: Path) -> None:
     """Remove a folder a harness has filled: any depth, any permissions, no link followed. Blocking.
 
@@ -192,11 +198,13 @@ def _places(workspace: Workspace, inputs: Sequence[Mapping[str, Any]]) -> list[P
 
 
 def _place(fetched: Path, place: Path, item: Mapping[str, Any]) -> None:
-    place.parent.mkdir(parents=True, exist_ok=True)
+    if not place.parent.is_dir():
+        place.parent.mkdir()
+        place.parent.chmod(0o755)
     if item.get("type") == "Directory":
         try:
-            unpack_tree(fetched, place)
-        except (TriplaneError, OSError, ValueError) as error:
+            unpack_archive(fetched, place)
+        except (TriplaneError, OSError) as error:
             raise refused(
                 "InputUnusable",
                 f"input {item['name']}: blob {item['digest']} is no archive of a folder: {error}; make it with "

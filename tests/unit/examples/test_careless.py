@@ -36,9 +36,7 @@ def test_the_first_report_is_rejected_and_the_findings_mend_the_next(
 
 
 @pytest.mark.parametrize("defect", DEFECTS)
-def test_with_the_findings_withheld_the_next_run_fails_again(
-    made_up: Path, tmp_path: Path, defect: str
-) -> None:
+def test_with_the_findings_withheld_the_next_run_fails_again(made_up: Path, tmp_path: Path, defect: str) -> None:
     findings = first_round(made_up, tmp_path, defect)
     again = produce(made_up, tmp_path / "again", entrypoint="careless.py", defect=defect)
     assert review(made_up, again.outputs, tmp_path / "review")["findings"] == findings
@@ -47,9 +45,7 @@ def test_with_the_findings_withheld_the_next_run_fails_again(
 @pytest.mark.parametrize(
     ("defect", "other"), [("total", "wrong-licence"), ("wrong-licence", "total"), ("missing-row", "total")]
 )
-def test_findings_about_another_defect_do_not_help(
-    made_up: Path, tmp_path: Path, defect: str, other: str
-) -> None:
+def test_findings_about_another_defect_do_not_help(made_up: Path, tmp_path: Path, defect: str, other: str) -> None:
     findings = first_round(made_up, tmp_path, other)
     again = produce(made_up, tmp_path / "again", entrypoint="careless.py", defect=defect, findings=findings)
     assert review(made_up, again.outputs, tmp_path / "review")["verdict"] == "Reject"

@@ -54,9 +54,7 @@ def audit(made_up: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
             {"family": "other", "altered": 1, "verified": 2, "origin": "vcs"},
             id="metadata altered after installation",
         ),
-        pytest.param(
-            "strong", {"family": "copyleft", "installer": "a/b~c"}, id="an exception changes nothing"
-        ),
+        pytest.param("strong", {"family": "copyleft", "installer": "a/b~c"}, id="an exception changes nothing"),
     ],
 )
 def test_a_distribution_is_described_by_the_rules(audit: dict, name: str, facts: dict[str, object]) -> None:

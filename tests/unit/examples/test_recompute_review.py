@@ -27,15 +27,11 @@ def test_the_reviewer_imports_nothing_but_the_standard_library_and_its_own_two_m
     assert own == {"main", "readback", "recompute"}
     for path in REVIEWER.rglob("*.py"):
         tree = ast.parse(path.read_text())
-        names = {
-            alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names
-        }
+        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
         names |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
         assert {name.split(".")[0] for name in names} <= own | set(sys.stdlib_module_names)
         called = {
-            node.func.id
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
         }
         assert not called & {"__import__", "exec", "eval"}
         assert not {"importlib", "runpy", "subprocess", "email", "csv"} & names
@@ -45,10 +41,7 @@ def test_no_function_of_the_reviewer_is_a_function_of_the_producer() -> None:
     def functions(folder: Path) -> set[str]:
         trees = [ast.parse(path.read_text()) for path in folder.glob("*.py")]
         bodies = [
-            n.body
-            for tree in trees
-            for n in ast.walk(tree)
-            if isinstance(n, ast.FunctionDef) and n.name != "say"
+            n.body for tree in trees for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name != "say"
         ]
         return {"\n".join(ast.unparse(statement) for statement in body) for body in bodies}
 
@@ -120,9 +113,7 @@ def test_the_reviewer_works_where_the_producer_is_not(made_up: Path, produced: P
             "fits no table",
             id="a row that fits no table",
         ),
-        pytest.param(
-            "chart.svg", ">4</text>", ">5</text>", "/figures/families/permissive", id="a number in the chart"
-        ),
+        pytest.param("chart.svg", ">4</text>", ">5</text>", "/figures/families/permissive", id="a number in the chart"),
         pytest.param(
             "chart.svg",
             'width="400" height="22"',
@@ -193,14 +184,10 @@ def test_a_missing_row_is_one_finding_not_eighteen(made_up: Path, produced: Path
     audit = json.loads((altered / "audit.json").read_text())
     del audit["distributions"]["old"]
     (altered / "audit.json").write_text(json.dumps(audit))
-    assert review(made_up, altered, tmp_path / "review")["findings"] == [
-        "audit.json /distributions/old: is missing"
-    ]
+    assert review(made_up, altered, tmp_path / "review")["findings"] == ["audit.json /distributions/old: is missing"]
 
 
-def test_a_verdict_keeps_to_twenty_lines_of_256_characters(
-    made_up: Path, produced: Path, tmp_path: Path
-) -> None:
+def test_a_verdict_keeps_to_twenty_lines_of_256_characters(made_up: Path, produced: Path, tmp_path: Path) -> None:
     altered = tmp_path / "altered"
     shutil.copytree(produced, altered)
     audit = json.loads((altered / "audit.json").read_text())
@@ -214,7 +201,8 @@ def test_a_verdict_keeps_to_twenty_lines_of_256_characters(
 
 
 WORDS = st.sampled_from(
-    ["MIT", "mit-0", "Apache-2.0", "GPL-3.0-only", "LGPL", "BSD", "0BSD", "CC0-1.0", "Custom", "AND", "OR", "and", "WITH", "(", ")", "LLVM-exception", "&", "|", "#1", "BSD-3-Clause", "MPL-2.0", "UNKNOWN", "GPLx3"]
+    "MIT mit-0 Apache-2.0 GPL-3.0-only LGPL BSD 0BSD CC0-1.0 Custom AND OR and WITH ( ) LLVM-exception "
+    "& | #1 BSD-3-Clause MPL-2.0 UNKNOWN GPLx3".split()  # noqa: SIM905
 )
 
 

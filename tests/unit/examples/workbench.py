@@ -59,8 +59,7 @@ def review(
     """The verdict on the outputs in ``produced``."""
     folder.mkdir(parents=True)
     subjects = [
-        {"name": name, "path": str(produced / path), "digest": digest(produced / path)}
-        for name, path, _ in OUTPUTS
+        {"name": name, "path": str(produced / path), "digest": digest(produced / path)} for name, path, _ in OUTPUTS
     ]
     verdict = folder / "verdict.json"
     order = {
@@ -75,9 +74,7 @@ def review(
     return loaded
 
 
-def start(
-    program: Path, order: Mapping[str, Any], folder: Path, env: Mapping[str, str]
-) -> list[Mapping[str, Any]]:
+def start(program: Path, order: Mapping[str, Any], folder: Path, env: Mapping[str, str]) -> list[Mapping[str, Any]]:
     path = folder / "order.json"
     path.write_text(json.dumps(order))
     done = subprocess.run(
@@ -133,7 +130,8 @@ def make_environment(folder: Path) -> Path:
     text = "License: Permission is granted\n        to anyone\n        \n        for anything\n"
     classifier = "Classifier: License :: OSI Approved :: BSD License\nClassifier: License :: OSI Approved\n"
     _install(folder, "long-text", "4", text + classifier, {"LICENSE.txt": "bsd"})
-    both = "Classifier: License :: OSI Approved :: MIT License\nClassifier: License :: OSI Approved :: GNU General Public License v3 (GPLv3)\n"
+    osi = "Classifier: License :: OSI Approved :: "
+    both = f"{osi}MIT License\n{osi}GNU General Public License v3 (GPLv3)\n"
     _install(folder, "two_ways", "5", both, {"INSTALLER": "pip\n"})
     _install(
         folder,
@@ -167,7 +165,7 @@ def make_environment(folder: Path) -> Path:
 
 def _install(folder: Path, name: str, version: str, licence: str, files: Mapping[str, str]) -> None:
     info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
-    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{licence}Description-Content-Type: text/x\n\nLicense: body\n"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{licence}Keywords: x\n\nLicense: body\n"
     rows = []
     for path, content in {"METADATA": metadata, "INSTALLER": "uv", **files}.items():
         target = info / path

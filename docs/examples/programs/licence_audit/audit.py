@@ -73,14 +73,9 @@ def figures(rows: dict[str, Row], collected: dict[str, Any]) -> dict[str, Any]:
         "collected": collected["distributions"],
         "distributions": len(rows),
         "notAudited": len(collected["skipped"]),
-        **{
-            key: total(key)
-            for key in ("files", "hashed", "unhashed", "weakHashes", "bytes", "verified", "altered")
-        },
+        **{key: total(key) for key in ("files", "hashed", "unhashed", "weakHashes", "bytes", "verified", "altered")},
         "withoutLicenceText": sum(row["licenceTexts"] == 0 for row in rows.values()),
-        "families": {
-            family: sum(r["family"] == family for r in rows.values()) for family in licences.FAMILIES
-        },
+        "families": {family: sum(r["family"] == family for r in rows.values()) for family in licences.FAMILIES},
         "sources": count("source"),
         "installers": count("installer"),
         "wheels": count("wheel"),
@@ -121,9 +116,7 @@ def _record(path: Path) -> Row:
         folder, _, inside = file.partition("/")
         copy = path / inside
         if folder == path.name and inside and algorithm == "sha256" and copy.is_file():
-            actual = (
-                base64.urlsafe_b64encode(hashlib.sha256(copy.read_bytes()).digest()).rstrip(b"=").decode()
-            )
+            actual = base64.urlsafe_b64encode(hashlib.sha256(copy.read_bytes()).digest()).rstrip(b"=").decode()
             numbers["verified" if actual == value else "altered"] += 1
     return dict(numbers)
 

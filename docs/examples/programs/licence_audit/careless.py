@@ -43,9 +43,7 @@ def main() -> int:
     say(
         "reflection",
         wentWell=[f"{len(mended)} places read again because of the reviewer's findings"] if mended else [],
-        wentBadly=["the draft needed findings to be mended"]
-        if mended
-        else ["delivered without looking a second time"],
+        wentBadly=["the draft needed findings to be mended"] if mended else ["delivered without looking a second time"],
         lessons=["count again before delivering"],
         confidence=80 if mended else 40,
     )

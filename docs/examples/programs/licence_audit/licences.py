@@ -84,12 +84,7 @@ def stated(metadata: Message) -> tuple[str, str]:
     if expression:
         return " ".join(expression.split()), "License-Expression"
     text = str(metadata.get("License", "")).strip()
-    if (
-        text
-        and text.upper() != "UNKNOWN"
-        and len(text) <= _LONGEST_STATEMENT
-        and not re.search(r"[\r\n]", text)
-    ):
+    if text and text.upper() != "UNKNOWN" and len(text) <= _LONGEST_STATEMENT and not re.search(r"[\r\n]", text):
         return _spdx(text), "License"
     segments = set()
     for classifier in metadata.get_all("Classifier", []):

@@ -38,9 +38,7 @@ def main() -> int:
         "reflection",
         wentWell=[f"all {count} distributions of the input were read and appear in every output"],
         wentBadly=badly,
-        lessons=[
-            "licence statements are the distributors' claims; the texts themselves were counted, not read"
-        ],
+        lessons=["licence statements are the distributors' claims; the texts themselves were counted, not read"],
         confidence=90,
     )
     return 0

@@ -44,9 +44,7 @@ def main() -> int:
     say("usage", inputTokens=0, outputTokens=0, costMinorUnits=0)
     say(
         "reflection",
-        wentWell=[
-            f"{len(expected)} places recomputed from the raw inputs and compared in {len(subjects)} outputs"
-        ],
+        wentWell=[f"{len(expected)} places recomputed from the raw inputs and compared in {len(subjects)} outputs"],
         wentBadly=[],
         lessons=["agreement of two programs shows the figures follow the rules, not that the rules are wise"],
         confidence=95,

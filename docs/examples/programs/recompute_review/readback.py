@@ -127,9 +127,7 @@ def remarks(expected: Places) -> Places:
         "Metadata differs from what RECORD promises": lambda row: bool(row["altered"]),
         "Not installed from an index": lambda row: row["url"] is not None,
     }
-    named = {
-        words: ", ".join(sorted(n for n, row in rows.items() if test(row))) for words, test in wanted.items()
-    }
+    named = {words: ", ".join(sorted(n for n, row in rows.items() if test(row))) for words, test in wanted.items()}
     return {"/remarks/" + escaped(words): names for words, names in named.items() if names}
 
 
@@ -164,11 +162,7 @@ def from_svg(text: str) -> tuple[Places, Faults]:
         elif tag == "text" and ident == "total":
             total = re.fullmatch(r"(\d+) distributions by licence family", words)
             places["/figures/distributions"] = int(total.group(1)) if total else words
-        elif (
-            tag == "rect"
-            or (tag == "text" and words not in RANKS)
-            or (tag == "title" and re.search(r"\d", words))
-        ):
+        elif tag == "rect" or (tag == "text" and words not in RANKS) or (tag == "title" and re.search(r"\d", words)):
             faults.append(("", f"has something the review cannot account for: {tag} {words[:60]}"))
     if len(set(tops)) != len(tops):
         faults.append(("", "has bars drawn over each other"))
@@ -184,7 +178,5 @@ def lengths(widths: dict[str, float], places: Places) -> list[tuple[str, str]]:
     for family in sorted(set(counts) | set(widths)):
         right = BAR_PIXELS * counts.get(family, 0) / largest
         if family not in widths or abs(widths[family] - right) > 1:
-            wrong.append(
-                (family, f"has a bar {widths.get(family, 0):g} long, its number asks for {right:.0f}")
-            )
+            wrong.append((family, f"has a bar {widths.get(family, 0):g} long, its number asks for {right:.0f}"))
     return wrong

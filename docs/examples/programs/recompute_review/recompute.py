@@ -108,10 +108,7 @@ def distribution(folder: Path) -> dict[str, Value]:
         if path.is_file()
         and (
             path.relative_to(folder).parts[0] == "licenses"
-            or (
-                path.parent == folder
-                and path.name.lower().startswith(("license", "licence", "copying", "notice"))
-            )
+            or (path.parent == folder and path.name.lower().startswith(("license", "licence", "copying", "notice")))
         )
     ]
     return {
@@ -199,14 +196,11 @@ def promises(folder: Path) -> dict[str, Value]:
     """R7 and R8: what RECORD lists, and whether the copies still are what it lists."""
     lines = RECORD_LINE.findall(read(folder / "RECORD").replace("\r\n", "\n"))
     rows = [
-        (path[1:-1].replace('""', '"') if path.startswith('"') else path, digest, size)
-        for path, digest, size in lines
+        (path[1:-1].replace('""', '"') if path.startswith('"') else path, digest, size) for path, digest, size in lines
     ]
     with_hash = [row for row in rows if row[1]]
     held = {
-        f"{folder.name}/{file.relative_to(folder).as_posix()}": file
-        for file in folder.rglob("*")
-        if file.is_file()
+        f"{folder.name}/{file.relative_to(folder).as_posix()}": file for file in folder.rglob("*") if file.is_file()
     }
     checked = [
         hashlib.sha256(held[path].read_bytes()).digest() == unpadded(digest[len("sha256=") :])
@@ -231,9 +225,7 @@ def unpadded(text: str) -> bytes:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", text):
         return b""
     try:
-        return base64.b64decode(
-            text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True
-        )
+        return base64.b64decode(text.replace("-", "+").replace("_", "/") + "=" * (-len(text) % 4), validate=True)
     except ValueError:
         return b""
 

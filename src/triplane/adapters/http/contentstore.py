@@ -64,8 +64,9 @@ class GatewayContent:
         body: bytes | AsyncIterator[bytes]
         if isinstance(content, bytes):
             if limit is not None and len(content) > limit:
-                raise TooLarge(f"the content has {len(content)} octets, over {limit}; send less or raise the limit")
-            body, known = content, expect or digest_of_bytes(content)
+                raise TooLarge(f"the content has more than {limit} octets; send less or raise the limit")
+            body = content
+            known: str | None = expect or digest_of_bytes(content)
         else:
             body, known = _limited(content, limit), expect
         if known is None:

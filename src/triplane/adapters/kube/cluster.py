@@ -108,6 +108,8 @@ class KubeCluster:
         body = {
             "apiVersion": _api_version(kind),
             "kind": kind,
+            # The status endpoint compares the resourceVersion alone, which is enough: it belongs to one state of one
+            # incarnation. The UID makes the apply of an object that is gone fail as such.
             "metadata": {
                 "name": name,
                 "namespace": namespace,
@@ -132,7 +134,7 @@ class KubeCluster:
         raise _missing_kind(answer, kind) or error_of(answer, what)
 
     async def _is_gone(self, kind: str, namespace: str, name: str, uid: str) -> bool:
-        """A stale UID is answered with 409, like a stale resourceVersion: look which it is."""
+        """A successor is answered with 409, like a newer state of the same object: look which it is."""
         standing = await self.get(kind, namespace, name)
         return standing is None or standing["metadata"]["uid"] != uid
 
@@ -214,9 +216,7 @@ def _names(answer: Answer, name: str) -> bool:
 def _missing_kind(answer: Answer, kind: str) -> Unavailable | None:
     """404 without naming an object means that the server does not know the kind: nobody must read that as
     gone."""
-    if answer.code == 404 and not (
-        isinstance(answer.body, Mapping) and answer.body.get("details", {}).get("name")
-    ):
+    if answer.code == 404 and not (isinstance(answer.body, Mapping) and answer.body.get("details", {}).get("name")):
         return Unavailable(
             f"the API server does not serve {kind} of {_api_version(kind)}; "
             "apply the custom resource definitions (triplane up, or kubectl apply -f crds/)"

@@ -93,7 +93,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     import yaml  # noqa: PLC0415 - a slow import that only this needs
 
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInput(f"{path} cannot be read as a kubeconfig: {error}") from error
     if not isinstance(document, dict):

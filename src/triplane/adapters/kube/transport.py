@@ -25,6 +25,7 @@ from triplane.failpoint import failpoint
 USER_AGENT = "triplane"
 CONNECT_SECONDS = 5.0
 REQUEST_SECONDS = 30.0
+TLS_CLOSE_SECONDS = 0.05
 ATTEMPTS = 6
 FIRST_BACKOFF_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 2.0
@@ -86,6 +87,7 @@ class Transport:
     def __init__(self, kubeconfig: Path | None) -> None:
         self._kubeconfig = kubeconfig
         self._client: ApiClient | None = None
+        self._retired: dict[ApiClient, asyncio.TimerHandle] = {}
         self._read_at = 0
         self._login = asyncio.Lock()
         self._not_before = 0.0
@@ -93,9 +95,19 @@ class Transport:
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
+        clients = [*self._retired, *([self._client] if self._client else [])]
+        for timer in self._retired.values():
+            timer.cancel()
+        self._client = None
+        self._retired.clear()
+        for client in clients:
+            await client.close()
+        # aiohttp only begins to close TLS connections ("Graceful Shutdown" in its manual).
+        await asyncio.sleep(TLS_CLOSE_SECONDS)
+
+    async def _close_retired(self, client: ApiClient) -> None:
+        if self._retired.pop(client, None) is not None:
+            await client.close()
 
     async def request(
         self,
@@ -125,9 +137,7 @@ class Transport:
                 if before is not None:
                     failpoint("kube.write.after")
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                last = Unavailable(
-                    f"{what}: the API server cannot be reached: {error or type(error).__name__}"
-                )
+                last = Unavailable(f"{what}: the API server cannot be reached: {error or type(error).__name__}")
                 last.__cause__ = error
             else:
                 if answer.code not in _TRANSIENT and answer.code != 401:
@@ -192,7 +202,9 @@ class Transport:
                 if client is not None:
                     # Requests under way keep their connections for as long as they may last.
                     loop = asyncio.get_running_loop()
-                    loop.call_later(REQUEST_SECONDS, lambda: loop.create_task(client.close()))
+                    self._retired[client] = loop.call_later(
+                        REQUEST_SECONDS, lambda: asyncio.ensure_future(self._close_retired(client))
+                    )
             assert self._client is not None
             return self._client
 

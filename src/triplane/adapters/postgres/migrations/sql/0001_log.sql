@@ -62,12 +62,15 @@ ALTER TABLE log.entry_ids ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGG
 ALTER TABLE log.heads ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER never_truncated;
 ALTER TABLE log.writers ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER never_truncated;
 
+-- Plans are cached when the tables are still empty, and a scan of an empty table is cheap: hence no enable_seqscan below.
+
 -- Take the head row and hold it to the end of the transaction; refuse a writer whose epoch is over.
 -- known_ids are those of p_ids that are in the log already.
 CREATE FUNCTION log.log_lock_head(
     p_origin text, p_writer text, p_epoch bigint, p_ids text[],
     OUT size bigint, OUT leaf bytea, OUT last_time text, OUT known_ids text[]
-) LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_epoch bigint;
 BEGIN
@@ -88,7 +91,8 @@ END $$;
 -- them differ from the octets, and seq, prev, origin and time must continue the chain.
 CREATE FUNCTION log.log_append(
     p_origin text, p_writer text, p_epoch bigint, p_octets bytea[], p_bodies bytea[]
-) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+) RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
 DECLARE
     v_head  record;
     v_count bigint := cardinality(p_octets);

@@ -1,0 +1,264 @@
+"""``triplane demo``: the main job, on embedded defaults, from nothing to accepted work and its proof.
+
+The first run executes both examples. A later run applies the very same manifests again, shows that nothing changes,
+and then executes a fresh Graph.
+"""
+
+import asyncio
+import os
+import re
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from triplane.cli.connect import gateway_url, settings
+from triplane.cli.output import colour, note, one_line
+from triplane.cli.up import Where, WhereOption, next_commands, progress, start, with_settings
+from triplane.errors import InvalidInput, NotFound, TriplaneError, Unavailable
+
+if TYPE_CHECKING:
+    from triplane.adapters.kube.reader import Reader
+    from triplane.settings import Settings
+
+NAMESPACE = "demo"
+MANAGER = "triplane-demo"
+AUDIT, CARELESS = "01-licence-audit", "02-careless-agent"
+_GRAPHS = {AUDIT: "licence-audit", CARELESS: "careless-audit"}
+_MOST_SECONDS = 240
+_POLL_SECONDS = 0.3
+
+
+@dataclass(frozen=True)
+class Users:
+    """The two users of the demo: whoever applies an agent answers for it."""
+
+    alice: "Reader"
+    bob: "Reader"
+
+    def named(self, name: str) -> "Reader":
+        return self.alice if name == "alice" else self.bob
+
+
+def demo(
+    where: WhereOption = Where.LOCAL,
+    examples: Annotated[
+        Path | None, typer.Option("--examples", help="The folder docs/examples.", exists=True, file_okay=False)
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep/--no-keep", envvar="KEEP", help="Leave everything running at the end.")
+    ] = True,
+) -> None:
+    """Run the main job on this machine and show what came of it. KEEP=0 or CI=true stops everything at the end."""
+    folder = examples or default_examples()
+    chosen = with_settings(settings(), programs=(folder / "programs").resolve())
+    chosen = _without_sandbox(chosen)
+    stays = keep and os.environ.get("CI", "").lower() not in ("true", "1")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        asyncio.run(start(chosen, where, [NAMESPACE]))
+        run(chosen, folder)
+    except KeyboardInterrupt:
+        note("interrupted: stopping everything")
+        stays = False
+        raise
+    finally:
+        if not stays:
+            _down(chosen)
+    if stays:
+        typer.echo("\nIt stays up. Next:\n" + next_commands(chosen))
+        typer.echo(f"  triplane status -n {NAMESPACE}\n  triplane why -n {NAMESPACE} task/licence-audit-audit")
+        typer.echo(f"  triplane logs -n {NAMESPACE} task/careless-audit-audit\n  triplane log query --newest")
+
+
+def default_examples() -> Path:
+    """``docs/examples`` of the checkout this package is installed from, or of the current folder."""
+    for root in (Path(__file__).resolve().parents[3], Path.cwd()):
+        if (root / "docs" / "examples" / "programs").is_dir():
+            return root / "docs" / "examples"
+    raise InvalidInput("no docs/examples here: run it in a checkout, or name the folder with --examples")
+
+
+def run(chosen: "Settings", examples: Path) -> None:
+    """Everything between up and down. Raises if work is not accepted, exits with 1 if the chain is broken."""
+    with ExitStack() as stack:
+        users = _users(chosen, stack)
+        digest = store_environment(chosen, users.alice, examples / AUDIT / "collect.py")
+        graphs = apply_examples(users, examples, digest)
+        for name in graphs:
+            wait(users.alice, name)
+        summary(chosen, users.alice, graphs)
+
+
+def store_environment(chosen: "Settings", alice: "Reader", collect: Path) -> str:
+    """Collect the raw metadata of this environment and store it; returns its digest."""
+    from triplane.cli.blob import store
+    from triplane.cli.gateway import Gateway
+
+    with tempfile.TemporaryDirectory(prefix="triplane-") as folder:
+        target = Path(folder) / "environment"
+        done = subprocess.run([sys.executable, str(collect), str(target)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise InvalidInput(f"{collect} failed: {done.stderr.strip()[-400:]}")
+        with Gateway(gateway_url(chosen), alice.access.token or "", NAMESPACE) as opened:
+            digest, size = store(opened, target)
+    count = done.stdout.split(" in ")[0].strip()
+    say(f"input: {count}, {size} octets, {digest}")
+    return digest
+
+
+def apply_examples(users: Users, examples: Path, digest: str) -> list[str]:
+    """Apply the manifests; returns the Graphs to wait for."""
+    earlier = _digest_in_use(users.alice)
+    if earlier is None:
+        for example in (AUDIT, CARELESS):
+            objects = list(manifests(examples / example, digest, ""))
+            for user, manifest in objects:
+                users.named(user).apply(manifest, manager=MANAGER)
+            say(f"{example}: {len(objects)} objects applied by {' and '.join(sorted({u for u, _ in objects}))}")
+        return list(_GRAPHS.values())
+    same = [item for example in (AUDIT, CARELESS) for item in manifests(examples / example, earlier, "")]
+    for name in _GRAPHS.values():
+        wait(users.alice, name, quiet=True)
+    changed = [one for one in (_apply_again(users.named(user), manifest) for user, manifest in same) if one]
+    if changed:
+        raise Unavailable(f"applying the same manifests changed {', '.join(changed)}: that must not be")
+    say(f"the same {len(same)} manifests applied again: no resourceVersion changed")
+    suffix = f"-{secrets.token_hex(2)}"
+    for user, manifest in manifests(examples / AUDIT, digest, suffix):
+        users.named(user).apply(manifest, manager=MANAGER)
+    say(f"a fresh Graph: {_GRAPHS[AUDIT]}{suffix}")
+    return [_GRAPHS[AUDIT] + suffix]
+
+
+def manifests(example: Path, digest: str, suffix: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(user, object) for every object of an example, the placeholders filled in."""
+    import yaml
+
+    for path in sorted(example.glob("*/*.yaml")):
+        text = path.read_text(encoding="utf-8").replace("${INPUT_DIGEST}", digest).replace("${SUFFIX}", suffix)
+        if left := re.search(r"\$\{\w+\}", text):
+            raise InvalidInput(f"{path}: nothing fills {left.group()}")
+        for document in yaml.safe_load_all(text):
+            yield path.parent.name, document
+
+
+def wait(reader: "Reader", graph: str, *, quiet: bool = False) -> None:
+    """Follow the Graph's Node until its work is accepted. ``Unavailable`` if it fails, stalls or takes too long."""
+    from triplane.domain.conditions import condition
+
+    said = ""
+    deadline = time.monotonic() + _MOST_SECONDS
+    while time.monotonic() < deadline:
+        node = reader.get("Node", NAMESPACE, graph)
+        status: Mapping[str, Any] = node.get("status") or {}
+        found = condition(status, "Succeeded") or {}
+        line = f"{status.get('phase', 'Pending'):<10} {found.get('message', 'not seen by the operator yet')}"
+        if line != said and not quiet:
+            say(f"{graph}: {line}")
+        said = line
+        stalled = (condition(status, "Stalled") or {}).get("status") == "True"
+        if found.get("status") == "True":
+            return
+        if found.get("status") == "False" or stalled:
+            raise TriplaneError(f"{graph} was not accepted: {found.get('message')}")
+        time.sleep(_POLL_SECONDS)
+    raise Unavailable(f"{graph} is not done after {_MOST_SECONDS} s: {said}")
+
+
+def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None:
+    """The tree, the lineage of the main artifact, and the proof."""
+    from triplane.cli import lineage, log, status
+    from triplane.cli.gateway import Gateway
+
+    objects = status.read(reader, NAMESPACE)
+    typer.echo("\n" + colour("What was done", "cyan"))
+    for graph in graphs:
+        status.show(status.tree(objects, graph), NAMESPACE)
+    report = next(
+        item
+        for item in objects["Artifact"]
+        if item["spec"]["taskRef"]["name"] == f"{graphs[0]}-audit" and item["spec"]["name"] == "report"
+    )
+    typer.echo("\n" + colour(f"Where {report['metadata']['name']} comes from", "cyan"))
+    with Gateway(gateway_url(chosen), reader.access.token or "", NAMESPACE) as opened:
+        lineage.show(lineage.find(opened, report["metadata"]["name"], NAMESPACE))
+    typer.echo("\n" + colour("Proof", "cyan"))
+    log.verify(first=0, last=None)
+    _tell_isolation(objects["AgentSession"])
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    note(f"demo  {one_line(text)}")
+
+
+def _tell_isolation(sessions: Sequence[Mapping[str, Any]]) -> None:
+    """Only what was observed: a session that does not say Isolated=True is named."""
+    from triplane.domain.conditions import condition
+
+    isolated = {s["metadata"]["name"]: condition(s.get("status"), "Isolated") or {} for s in sessions}
+    without = {name: found for name, found in isolated.items() if found.get("status") != "True"}
+    if not without:
+        typer.echo(
+            f"isolation: all {len(isolated)} sessions ran in a sandbox: no network, no process and no file but their own "
+            "and the interpreter's"
+        )
+    for name, found in without.items():
+        typer.echo(colour(f"NOT isolated: session {name}: {found.get('message', 'it does not say')}", "red"))
+
+
+def _users(chosen: "Settings", stack: ExitStack) -> Users:
+    from triplane.adapters.kube.reader import Reader
+
+    def user(name: str) -> "Reader":
+        return stack.enter_context(Reader.open([chosen.secrets / f"kubeconfig-{name}"]))
+
+    return Users(user("alice"), user("bob"))
+
+
+def _digest_in_use(reader: "Reader") -> str | None:
+    """The input of the first run, when there was one."""
+    try:
+        node = reader.get("Node", NAMESPACE, _GRAPHS[AUDIT])
+    except NotFound:
+        return None
+    return str(node["spec"]["steps"][0]["inputs"][0]["digest"])
+
+
+def _apply_again(reader: "Reader", manifest: Mapping[str, Any]) -> str | None:
+    """The name of the object if applying it changed it; a status written meanwhile gets a second look."""
+    metadata = manifest["metadata"]
+    for _ in range(2):
+        before = reader.get(manifest["kind"], metadata["namespace"], metadata["name"])
+        after = reader.apply(manifest, manager=MANAGER)
+        if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]:
+            return None
+    return f"{manifest['kind']} {metadata['name']}"
+
+
+def _without_sandbox(chosen: "Settings") -> "Settings":
+    """Where no sandbox is possible the demo still runs, and says so before and after."""
+    from triplane.session.interpreter import find_interpreter
+    from triplane.session.isolation import find_isolation
+
+    isolation = asyncio.run(find_isolation(find_interpreter()))
+    if isolation.sandbox is not None or chosen.allow_unisolated:
+        return chosen
+    note(f"no sandbox is possible on this machine, agents run NOT isolated: {isolation.problem}")
+    return with_settings(chosen, allow_unisolated=True)
+
+
+def _down(chosen: "Settings") -> None:
+    from triplane.localcluster import installation
+
+    asyncio.run(installation.down(chosen, progress=progress()))
