@@ -11,6 +11,7 @@ import structlog
 
 _NOISY = {
     "kopf.objects": logging.WARNING,
+    "kopf._core.reactor.running": logging.ERROR,
     "kopf.activities.authentication": logging.WARNING,
     "asyncio": logging.WARNING,
     "aiohttp.access": logging.WARNING,

@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import orjson
-
+from triplane import endpoints
 from triplane.errors import InvalidInput, Unavailable
 from triplane.ports import AccountStore, ContentStore, EventLog, GraphStore, SessionStore
 from triplane.settings import Settings
@@ -119,13 +118,9 @@ def gateway_url(settings: Settings) -> str:
     """Where the gateway is now: the setting, else ``run/endpoints.json``. Raises ``Unavailable``."""
     if settings.gateway_url is not None:
         return settings.gateway_url.rstrip("/")
-    path = settings.run / "endpoints.json"
-    try:
-        found = orjson.loads(path.read_bytes()).get("gateway")
-    except (OSError, orjson.JSONDecodeError, AttributeError) as error:
-        raise Unavailable(f"the gateway's address is not in {path}; run `triplane up`") from error
+    found = endpoints.read(settings.run).get("gateway")
     if not isinstance(found, str):
-        raise Unavailable(f"the gateway's address is not in {path}; run `triplane up`")
+        raise Unavailable(f"the gateway's address is not in {settings.run / endpoints.FILE}; run `triplane up`")
     return found
 
 

@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-
 from tests.conftest import drop_database, new_database
+
 from triplane.adapters.memory.accountstore import MemoryAccountStore
 from triplane.adapters.postgres.accountstore import PostgresAccountStore
 from triplane.adapters.postgres.connection import make_pool, open_pool

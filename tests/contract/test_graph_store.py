@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-
 from tests.conftest import drop_database, new_database
+
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.graphstore import PostgresGraphStore
@@ -166,9 +166,7 @@ async def test_a_label_query_needs_all_labels_on_the_newest_generation(store: Gr
     await store.create(record("d", 1, kind="Node", namespace="else", colour="red", shape="round"))
 
     async def found(**narrowed: str) -> list[str]:
-        return [
-            each.uid for each in await store.query_by_labels({"colour": "red", "shape": "round"}, **narrowed)
-        ]
+        return [each.uid for each in await store.query_by_labels({"colour": "red", "shape": "round"}, **narrowed)]
 
     assert await found() == ["d", "a"]
     assert await found(kind="Task") == ["a"]

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-
 from tests.conftest import Database, drop_database, new_database
+
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.sessionstore import PostgresSessionStore

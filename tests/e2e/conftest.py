@@ -1,7 +1,11 @@
 """The real control plane, built before the first test starts: a cold build takes longer than a test may."""
 
 import asyncio
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.e2e.fixtures import (
@@ -15,6 +19,7 @@ from tests.e2e.fixtures import (
     operator,
     short_home,
 )
+from tests.e2e.stack import Stack
 
 from triplane.errors import TriplaneError
 from triplane.localcluster.build import ensure_binaries
@@ -30,7 +35,25 @@ __all__ = [
     "namespace",
     "operator",
     "short_home",
+    "stack",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--update-golden`` writes what is shown instead of comparing it; read the difference before committing."""
+    parser.addoption("--update-golden", action="store_true", default=False)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """A whole installation, shared by the session."""
+    home = Path(tempfile.mkdtemp(prefix="tri-st-"))
+    whole = Stack.start(home)
+    try:
+        yield whole
+    finally:
+        whole.stop()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

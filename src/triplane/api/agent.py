@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from triplane.api.meta import Column, Conditions, KindInfo, LocalRef, Model, Phase, Resource, StatusModel
+from triplane.api.meta import Column, Conditions, KindInfo, LocalRef, Model, Resource, StatusModel
 from triplane.api.text import Line, LocalName
 
 
@@ -43,10 +43,7 @@ class AgentStatus(StatusModel):
     """What the operator observed."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
-    phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     public_id: Annotated[
         str | None,
         Field(max_length=63, description="Stable identifier `{name}-{8 characters}`, never changed."),
@@ -68,8 +65,6 @@ class Agent(Resource):
             Column("Requester", r".metadata.annotations.triplane\.dev/requester", priority=1),
         ),
         ready_condition="Ready",
-        selectable=(".status.phase",),
-        status_defaults={"phase": "Pending"},
     )
     spec: AgentSpec
     status: AgentStatus | None = None

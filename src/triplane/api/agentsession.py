@@ -39,9 +39,7 @@ class AgentSessionSpec(Model):
         ObjectName | None,
         Field(description="Earlier session of the Task whose frozen snapshot no longer held."),
     ] = None
-    snapshot_digest: Annotated[
-        Digest, Field(description="Digest of the frozen snapshot (JCS of `snapshot`).")
-    ]
+    snapshot_digest: Annotated[Digest, Field(description="Digest of the frozen snapshot (JCS of `snapshot`).")]
     snapshot: Annotated[
         list[Material],
         Field(max_length=256, description="The as-run record as frozen; the host adds what it measured."),
@@ -63,18 +61,14 @@ class AgentSessionStatus(StatusModel):
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
     phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
     state: Annotated[State, Field(description="Detailed state (docs/reference/states.md).")] = State.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     run: Annotated[int, Field(ge=0, description="The current run, from 1.")] = 0
     runner: Annotated[str | None, Field(max_length=253, description="Runner of the current run.")] = None
     outputs: Annotated[
         list[SessionOutput],
         Field(default_factory=list, max_length=64, description="Outputs of the last run."),
     ]
-    reflection: Annotated[
-        Digest | None, Field(description="Reflection of the last run, in the content store.")
-    ] = None
+    reflection: Annotated[Digest | None, Field(description="Reflection of the last run, in the content store.")] = None
     tokens: Annotated[int, Field(ge=0, description="Tokens of all runs, as the harness reports.")] = 0
     cost_minor_units: Annotated[int, Field(ge=0, description="Cost of all runs in minor currency units.")] = 0
     conditions: Conditions

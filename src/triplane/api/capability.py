@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from triplane.api.meta import Column, Conditions, KindInfo, Model, Output, Phase, Resource, StatusModel
+from triplane.api.meta import Column, Conditions, KindInfo, Model, Output, Resource, StatusModel
 from triplane.api.text import Line, Prose
 
 
@@ -31,10 +31,7 @@ class CapabilityStatus(StatusModel):
     """What the operator observed."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
-    phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     conditions: Conditions
 
 
@@ -49,8 +46,6 @@ class Capability(Resource):
             Column("Title", ".spec.title", priority=1),
         ),
         ready_condition="Ready",
-        selectable=(".status.phase",),
-        status_defaults={"phase": "Pending"},
     )
     spec: CapabilitySpec
     status: CapabilityStatus | None = None

@@ -8,7 +8,6 @@ CONDITION_TYPES: Mapping[str, str] = {
     "False means the work failed, not that it is stuck.",
     "Reviewed": "The outputs (Task, Artifact) were approved by an independent Review bound to their digests; "
     "False means rejected.",
-    "Accepted": "The spec is valid and allowed.",
     "ResolvedRefs": "Every object the spec names exists. It heals by itself once the missing one is applied.",
     "Isolated": "The run is sandboxed (AgentSession). False only where `allowUnisolated` is set.",
     "Reconciling": "The operator is working towards the spec (kstatus, abnormal-true).",

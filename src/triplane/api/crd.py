@@ -97,8 +97,7 @@ def schema(kind_cls: type[Resource]) -> dict[str, Any]:
     spec = structural(_model(kind_cls, "spec"))
     if info.spec_rules:
         spec["x-kubernetes-validations"] = [
-            {"rule": rule.rule, "message": rule.message}
-            | ({"fieldPath": rule.field_path} if rule.field_path else {})
+            {"rule": rule.rule, "message": rule.message} | ({"fieldPath": rule.field_path} if rule.field_path else {})
             for rule in info.spec_rules
         ]
     properties: dict[str, Any] = {
@@ -146,9 +145,7 @@ def structural(model: type[BaseModel]) -> dict[str, Any]:
     return _convert(document, definitions, (model.__name__,))
 
 
-def _convert(
-    node: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]
-) -> dict[str, Any]:
+def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     flat = _flatten(node, definitions, path)
     if "const" in flat:
         flat["enum"] = [flat["const"]]
@@ -175,9 +172,7 @@ def _convert(
     return result
 
 
-def _flatten(
-    node: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]
-) -> dict[str, Any]:
+def _flatten(node: Mapping[str, Any], definitions: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, Any]:
     """Follow ``$ref`` and drop ``null`` alternatives; what stands nearer to the field wins."""
     flat = dict(node)
     if reference := flat.pop("$ref", None):

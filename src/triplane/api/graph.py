@@ -36,9 +36,7 @@ class GraphStatus(StatusModel):
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
     phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     tasks: Annotated[WorkCounts, Field(description="Roll-up of the Graph's Tasks.")] = WorkCounts()
     conditions: Conditions
 

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from triplane.api.meta import Column, Conditions, KindInfo, Model, Phase, Resource, Rule, StatusModel
+from triplane.api.meta import Column, Conditions, KindInfo, Model, Resource, Rule, StatusModel
 from triplane.api.text import PLAIN_TEXT, Digest, RelativePath
 
 EnvName = Annotated[str, Field(max_length=64, pattern=r"^[A-Z][A-Z0-9_]*$")]
@@ -31,9 +31,7 @@ class ExecHarness(Model):
             "Alone: the program is this stored blob."
         ),
     ] = None
-    entrypoint: Annotated[
-        RelativePath | None, Field(description="File to run when the program is a folder.")
-    ] = None
+    entrypoint: Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")] = None
     interpreter: Annotated[
         Literal["python3", "none"],
         Field(description="python3: the runner's interpreter. none: run the file itself."),
@@ -63,10 +61,7 @@ class HarnessStatus(StatusModel):
     """What the operator observed."""
 
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
-    phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     conditions: Conditions
 
 
@@ -82,7 +77,6 @@ class Harness(Resource):
             Column("Digest", ".spec.exec.digest", priority=1),
         ),
         ready_condition="Ready",
-        selectable=(".status.phase",),
         spec_rules=(
             Rule("has(self.exec.program) || has(self.exec.digest)", "name a program, a digest, or both"),
             Rule(
@@ -97,7 +91,6 @@ class Harness(Resource):
                 "args and env values together exceed 128 KiB of UTF-8",
             ),
         ),
-        status_defaults={"phase": "Pending"},
     )
     spec: HarnessSpec
     status: HarnessStatus | None = None

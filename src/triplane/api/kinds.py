@@ -14,7 +14,6 @@ from triplane.api.review import Review
 from triplane.api.task import Task
 
 KINDS: Mapping[str, type[Resource]] = {
-    cls.kind_name(): cls
-    for cls in (Graph, Node, Task, Agent, Harness, Capability, AgentSession, Artifact, Review)
+    cls.kind_name(): cls for cls in (Graph, Node, Task, Agent, Harness, Capability, AgentSession, Artifact, Review)
 }
 """Kind name to model, in the order in which lists of kinds are shown."""

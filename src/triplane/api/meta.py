@@ -170,14 +170,10 @@ class Input(Model):
     """One read-only input of a Task: a stored blob, or an accepted output of another Task."""
 
     name: Annotated[LocalName, Field(description="Name under /work/inputs.")]
-    digest: Annotated[
-        Digest | None, Field(description="Digest of a blob stored with `triplane blob put`.")
-    ] = None
+    digest: Annotated[Digest | None, Field(description="Digest of a blob stored with `triplane blob put`.")] = None
     from_: Annotated[
         OutputSource | None,
-        Field(
-            alias="from", description="Take an accepted output of another Task; waits until it is accepted."
-        ),
+        Field(alias="from", description="Take an accepted output of another Task; waits until it is accepted."),
     ] = None
     type: Annotated[
         InputType,
@@ -222,9 +218,7 @@ class ReviewPolicy(Model):
     """Who reviews the outputs of a Task. At most one of the three; absent means capability `review`."""
 
     agent_ref: Annotated[LocalRef | None, Field(description="This Agent reviews.")] = None
-    capability: Annotated[LocalName | None, Field(description="Any independent Agent with it reviews.")] = (
-        None
-    )
+    capability: Annotated[LocalName | None, Field(description="Any independent Agent with it reviews.")] = None
     people: Annotated[
         list[UserName] | None,
         Field(max_length=32, min_length=1, description="One of these users (authenticated names) reviews."),

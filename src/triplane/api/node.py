@@ -55,9 +55,7 @@ class NodeStatus(StatusModel):
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
     phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
     state: Annotated[State, Field(description="Detailed state (docs/reference/states.md).")] = State.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     steps: Annotated[
         list[StepStatus], Field(default_factory=list, max_length=64, description="The steps and their Tasks.")
     ]
@@ -80,10 +78,7 @@ class Node(Resource):
         selectable=(".status.phase", ".spec.graphRef.name"),
         spec_rules=(
             Rule("self.graphRef == oldSelf.graphRef", "graphRef is immutable: make a new Node"),
-            Rule(
-                "self.steps.map(s, s.name) == oldSelf.steps.map(s, s.name)",
-                "step names are immutable: make a new Node",
-            ),
+            Rule("self.steps == oldSelf.steps", "steps are immutable, for work may have begun: make a new Node"),
             *(
                 Rule(rule.rule.replace("self.", "s.").join(("self.steps.all(s, ", ")")), rule.message)
                 for rule in WORK_RULES

@@ -35,9 +35,7 @@ class ReviewSpec(Model):
         ObjectRef | None,
         Field(description="The review session. Only the operator sets it; without it a person reviewed."),
     ] = None
-    agent_ref: Annotated[
-        ObjectRef | None, Field(description="The reviewing Agent. Only the operator sets it.")
-    ] = None
+    agent_ref: Annotated[ObjectRef | None, Field(description="The reviewing Agent. Only the operator sets it.")] = None
 
 
 class Review(Resource):

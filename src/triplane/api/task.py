@@ -21,19 +21,28 @@ from triplane.api.meta import (
 )
 from triplane.api.text import Digest, Line, LocalName, ObjectName, Prose, UserName
 
-IMMUTABLE_WORK = (
-    Rule("self.graphRef == oldSelf.graphRef", "graphRef is immutable: make a new Task"),
-    Rule(
-        "has(self.nodeRef) == has(oldSelf.nodeRef) && "
-        "(!has(self.nodeRef) || self.nodeRef == oldSelf.nodeRef)",
-        "nodeRef is immutable",
-    ),
-    Rule(
-        "has(self.onBehalfOf) == has(oldSelf.onBehalfOf) && "
-        "(!has(self.onBehalfOf) || self.onBehalfOf == oldSelf.onBehalfOf)",
-        "onBehalfOf is immutable",
-    ),
+
+def _immutable(field: str) -> Rule:
+    """The field keeps the value, or the absence, it was created with."""
+    rule = f"has(self.{field}) == has(oldSelf.{field}) && (!has(self.{field}) || self.{field} == oldSelf.{field})"
+    return Rule(rule, f"{field} is immutable, for work may have begun: make a new Task")
+
+
+IMMUTABLE_WORK = tuple(
+    _immutable(field)
+    for field in (
+        "graphRef",
+        "nodeRef",
+        "onBehalfOf",
+        "objective",
+        "definitionOfDone",
+        "agentRef",
+        "requiredCapabilities",
+        "inputs",
+        "outputs",
+    )
 )
+"""What was asked for stays; who reviews, how often and how long may still be changed."""
 ONE_ASSIGNEE = Rule(
     "has(self.agentRef) || (has(self.requiredCapabilities) && size(self.requiredCapabilities) > 0)",
     "name an agentRef, or requiredCapabilities to choose an Agent by",
@@ -52,8 +61,7 @@ UNIQUE_OUTPUT_PATHS = Rule(
     "two outputs have the same path",
 )
 PROSE_CAP = Rule(
-    "size(bytes(self.objective)) + "
-    "(has(self.definitionOfDone) ? size(bytes(self.definitionOfDone)) : 0) <= 131072",
+    "size(bytes(self.objective)) + (has(self.definitionOfDone) ? size(bytes(self.definitionOfDone)) : 0) <= 131072",
     "objective and definitionOfDone together exceed 128 KiB of UTF-8: put longer text into an input",
 )
 
@@ -71,8 +79,7 @@ class Work(Model):
         list[LocalName] | None,
         Field(
             max_length=16,
-            description="Capabilities the Agent must have; "
-            "an output contract of a Capability of that name holds.",
+            description="Capabilities the Agent must have; an output contract of a Capability of that name holds.",
             json_schema_extra={"x-kubernetes-list-type": "set"},
         ),
     ] = None
@@ -92,9 +99,7 @@ class Work(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ] = None
-    review: Annotated[
-        ReviewPolicy | None, Field(description="Who reviews; default: capability `review`.")
-    ] = None
+    review: Annotated[ReviewPolicy | None, Field(description="Who reviews; default: capability `review`.")] = None
     max_retries: Annotated[int, Field(ge=0, le=10, description="Runs after a failed one.")] = 1
     max_reworks: Annotated[int, Field(ge=0, le=10, description="Runs after a rejected review.")] = 1
     timeout_seconds: Annotated[
@@ -110,12 +115,12 @@ class TaskSpec(Work):
     """What is declared of a Task."""
 
     graph_ref: Annotated[LocalRef, Field(description="The Graph it belongs to.")]
-    node_ref: Annotated[
-        LocalRef | None, Field(description="The Node it is a step of; only the operator sets it.")
-    ] = None
-    on_behalf_of: Annotated[
-        UserName | None, Field(description="Requester of the Node; only the operator sets it.")
-    ] = None
+    node_ref: Annotated[LocalRef | None, Field(description="The Node it is a step of; only the operator sets it.")] = (
+        None
+    )
+    on_behalf_of: Annotated[UserName | None, Field(description="Requester of the Node; only the operator sets it.")] = (
+        None
+    )
 
 
 class TaskOutput(StatusModel):
@@ -132,24 +137,18 @@ class TaskStatus(StatusModel):
     observed_generation: Annotated[int, Field(ge=0, description="Generation of the spec last acted on.")] = 0
     phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
     state: Annotated[State, Field(description="Detailed state (docs/reference/states.md).")] = State.PENDING
-    requested_at: Annotated[
-        str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")
-    ] = None
+    requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     agent: Annotated[str | None, Field(max_length=253, description="The Agent doing the work.")] = None
     session: Annotated[str | None, Field(max_length=253, description="The current producing session.")] = None
     reviewer: Annotated[str | None, Field(max_length=1024, description="Who reviews.")] = None
-    review_session: Annotated[
-        str | None, Field(max_length=253, description="The current review session.")
-    ] = None
+    review_session: Annotated[str | None, Field(max_length=253, description="The current review session.")] = None
     round: Annotated[int, Field(ge=0, description="Review round, from 1.")] = 0
     runs: Annotated[int, Field(ge=0, description="Runs of the producing session so far.")] = 0
     outputs: Annotated[
         list[TaskOutput],
         Field(default_factory=list, max_length=64, description="Outputs of the current round."),
     ]
-    artifact: Annotated[str | None, Field(max_length=16, description="Short digest of the first output.")] = (
-        None
-    )
+    artifact: Annotated[str | None, Field(max_length=16, description="Short digest of the first output.")] = None
     tokens: Annotated[int, Field(ge=0, description="Tokens spent by all runs, as the harnesses report.")] = 0
     findings: Annotated[
         list[Line], Field(default_factory=list, max_length=20, description="Findings of the last rejection.")

@@ -3,6 +3,7 @@
 Patterns are RE2 (the API server's dialect); they are also valid for pydantic's Rust regex.
 """
 
+import re
 from typing import Annotated
 
 from pydantic import Field
@@ -22,9 +23,7 @@ _INVISIBLE = (
 )
 """Soft hyphen, joiners and fillers, line separators, bidirectional controls, annotations, tags: text that a
 reader does not see and a model does (Unicode ``Default_Ignorable_Code_Point``, less the emoji selectors)."""
-PLAIN_TEXT = (
-    rf"^[^\x{{0000}}-\x{{0008}}\x{{000B}}\x{{000C}}\x{{000E}}-\x{{001F}}\x{{007F}}-\x{{009F}}{_INVISIBLE}]*$"
-)
+PLAIN_TEXT = rf"^[^\x{{0000}}-\x{{0008}}\x{{000B}}\x{{000C}}\x{{000E}}-\x{{001F}}\x{{007F}}-\x{{009F}}{_INVISIBLE}]*$"
 """No control characters other than tab and newlines, nothing invisible and nothing bidirectional."""
 PLAIN_LINE = rf"^[^\x{{0000}}-\x{{001F}}\x{{007F}}-\x{{009F}}{_INVISIBLE}]*$"
 """As PLAIN_TEXT, and on one line: no tab, no newline."""
@@ -33,6 +32,21 @@ DIGEST = r"^sha256:[0-9a-f]{64}$"
 RELATIVE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"
 """Slash-separated, no leading dot in any segment: neither absolute nor ``..`` nor percent-encoded."""
 MEDIA_TYPE = r"^[a-z0-9][a-z0-9!#$&^_.+-]{0,62}/[a-z0-9][a-z0-9!#$&^_.+-]{0,62}$"
+
+_SPACING = re.compile(r"[\t\n\v\f\r\x85\u2028\u2029]+")
+_CODES = re.sub(r"\\x\{([0-9A-F]+)\}", lambda code: f"\\U{int(code[1], 16):08x}", PLAIN_LINE[3:-3])
+_UNSEEN = re.compile(rf"[{_CODES}\ud800-\udfff]")
+
+
+def plain_line(text: str) -> str:
+    """The text as a ``Line`` can hold it, for text that is not ours to refuse (a harness wrote it).
+
+    Line breaks and tabs become one space, whatever else PLAIN_LINE refuses, lone surrogates
+    included, becomes U+FFFD: visible, never dropped.
+    Never longer than it was; idempotent.
+    """
+    return _UNSEEN.sub("\ufffd", _SPACING.sub(" ", text))
+
 
 Line = Annotated[str, Field(max_length=256, pattern=PLAIN_LINE)]
 """One short line for people."""

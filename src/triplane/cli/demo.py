@@ -210,8 +210,8 @@ def _tell_isolation(sessions: Sequence[Mapping[str, Any]]) -> None:
     without = {name: found for name, found in isolated.items() if found.get("status") != "True"}
     if not without:
         typer.echo(
-            f"isolation: all {len(isolated)} sessions ran in a sandbox: no network, no process and no file but their own "
-            "and the interpreter's"
+            f"isolation: all {len(isolated)} sessions ran in a sandbox: no network, "
+            "no process and no file but their own and the interpreter's"
         )
     for name, found in without.items():
         typer.echo(colour(f"NOT isolated: session {name}: {found.get('message', 'it does not say')}", "red"))

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from triplane.api import crd, reference
+from triplane.cli import reference as commands
 
 HEADER = "# Generated from src/triplane/api by `make generate`; do not edit.\n"
 _OWNED_FOLDERS = ("crds", "docs/reference/kinds")
@@ -23,7 +24,8 @@ _OWNED_FOLDERS = ("crds", "docs/reference/kinds")
 def expected() -> Mapping[str, str]:
     """Path relative to the repository to the text it must have."""
     definitions = {f"crds/{each['metadata']['name']}.yaml": _yaml(each) for each in crd.render_all()}
-    return definitions | {f"docs/reference/{path}": text for path, text in reference.pages().items()}
+    pages = {f"docs/reference/{path}": text for path, text in reference.pages().items()}
+    return definitions | pages | {"docs/reference/cli.md": commands.render()}
 
 
 def drift(root: Path) -> Mapping[str, tuple[str | None, str | None]]:

@@ -12,6 +12,9 @@ from triplane.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from triplane.adapters.kube.reader import Reader
+    from triplane.cli.gateway import Gateway
+
+Object = Mapping[str, Any]
 
 _POLL_SECONDS = 0.5
 _ENDED = ("Succeeded", "Failed", "Cancelled")
@@ -30,20 +33,19 @@ def logs(
     kind, name = parse(thing)
     with cluster(kubeconfig, context) as reader, gateway(kubeconfig, context, namespace) as opened:
         place = namespace or reader.access.namespace
-        last: dict[str, str] = {}
-        for session in sessions(reader, kind, place, name, follow):
-            metadata = session["metadata"]
-            if output is Format.TABLE and kind == "Task" and metadata["uid"] not in last:
-                role, agent = session["spec"]["role"].lower(), session["spec"]["agentRef"]["name"]
-                typer.echo(colour(f"── {metadata['name']} ({role} {agent})", "cyan"))
-            path = f"/v1/sessions/{metadata['uid']}/journal"
-            ask = {"run": run, "after": last.get(metadata["uid"])}
-            # Following a Task, its sessions are polled in turn: a rework wakes a session that seemed over.
-            wait = "true" if follow and kind == "AgentSession" else None
-            last.setdefault(metadata["uid"], "")
-            for record in opened.lines(path, follow=wait, run=ask["run"], after=ask["after"] or None):
-                last[metadata["uid"]] = record["id"]
-                _print(record, output)
+        if kind == "AgentSession":
+            uid = reader.get(kind, place, name)["metadata"]["uid"]
+            journal = f"/v1/sessions/{uid}/journal"
+            for line in opened.lines(journal, run=run, follow="true" if follow else None):
+                _print(line, output)
+            return
+        shown = ""
+        for owner, record in _of_task(reader, opened, place, name, run, follow):
+            if owner["metadata"]["name"] != shown and output is Format.TABLE:
+                shown = owner["metadata"]["name"]
+                role, agent = owner["spec"]["role"].lower(), owner["spec"]["agentRef"]["name"]
+                typer.echo(colour(f"── {shown} ({role} {agent})", "cyan"))
+            _print(record, output)
 
 
 def parse(thing: str) -> tuple[str, str]:
@@ -56,30 +58,36 @@ def parse(thing: str) -> tuple[str, str]:
     return kinds[kind], name
 
 
-def sessions(reader: "Reader", kind: str, namespace: str, name: str, follow: bool) -> Iterator[Mapping[str, Any]]:
-    """The session named, or those of the Task in order of age; following, again and again until it ends."""
-    if kind == "AgentSession":
-        yield reader.get("AgentSession", namespace, name)
-        return
+def _of_task(
+    reader: "Reader", opened: "Gateway", namespace: str, name: str, run: int | None, follow: bool
+) -> Iterator[tuple[Object, Object]]:
+    """(session, record) of all sessions of a Task in the order of their times.
+
+    Following, all sessions are asked in turn: a rework wakes a session that seemed over.
+    """
+    last: dict[str, str] = {}
     waited = False
     while True:
         task = reader.get("Task", namespace, name)
-        found = [
+        over = (task.get("status") or {}).get("phase", "Pending") in _ENDED
+        sessions = [
             session
             for session in reader.list("AgentSession", namespace)
             if session["spec"]["taskRef"]["uid"] == task["metadata"]["uid"]
         ]
-        # In the order of the work, which a one-second creation time cannot always tell.
-        yield from sorted(
-            found,
-            key=lambda s: (s["metadata"].get("creationTimestamp", ""), s["spec"]["round"], s["spec"]["role"]),
-        )
-        phase = (task.get("status") or {}).get("phase", "Pending")
-        if not follow or phase in _ENDED:
-            if not found and not follow:
-                raise NotFound(f"task/{name} has no session yet: `triplane why task/{name}` says why")
+        if not sessions and not follow:
+            raise NotFound(f"task/{name} has no session yet: `triplane why task/{name}` says why")
+        fresh: list[tuple[Object, Object]] = []
+        for session in sessions:
+            uid = session["metadata"]["uid"]
+            for record in opened.lines(f"/v1/sessions/{uid}/journal", run=run, after=last.get(uid)):
+                last[uid] = record["id"]
+                fresh.append((session, record))
+        # Stable: records of one session keep their order whatever their clock said.
+        yield from sorted(fresh, key=lambda pair: str(pair[1]["occurredAt"]))
+        if not follow or over:
             return
-        if not found and not waited:
+        if not sessions and not waited:
             waited = True
             note(f"task/{name} has no session yet; waiting")
         time.sleep(_POLL_SECONDS)

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Iterator, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +62,13 @@ def _name(parameter: Any) -> str:
 
 def _help(parameter: Any) -> str:
     text = str(parameter.help or "")
-    choices = getattr(parameter.type, "choices", ())
-    named = [str(getattr(choice, "value", choice)) for choice in choices]
-    text += f" One of {', '.join(named)}." if named else ""
     default = parameter.default
-    if isinstance(default, str | int) and not isinstance(default, bool):
-        text += f" Default: {getattr(default, 'value', default)}."
+    if isinstance(default, Enum):
+        text += f" One of {', '.join(str(choice.value) for choice in type(default))}; default {default.value}."
+    elif isinstance(default, int) and not isinstance(default, bool) and default >= 0:
+        text += f" Default {default}."
+    if parameter.envvar:
+        text += f" Also `${parameter.envvar}`."
     return text.replace("|", "\\|")
 
 

@@ -31,7 +31,7 @@ def version(output: FormatOption = Format.TABLE) -> None:
     emit(found, output, lambda: typer.echo("\n".join(f"{name} {text}" for name, text in found.items())))
 
 
-def completion(shell: Annotated[Shell, typer.Argument(help="Your shell.")]) -> None:
+def completion(shell: Annotated[Shell, typer.Argument(help="bash, zsh or fish.")]) -> None:
     """Print a completion script: `source <(triplane completion bash)`."""
     from typer._completion_shared import get_completion_script
 

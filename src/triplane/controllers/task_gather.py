@@ -156,6 +156,7 @@ class TaskGatherer:
                 continue
             agent = Agent.model_validate(obj)
             harness = agent.spec.harness_ref.name
+            harness_obj = index.get("Harness", namespace, harness)
             found.append(
                 Candidate(
                     uid=agent.metadata.uid,
@@ -165,7 +166,10 @@ class TaskGatherer:
                     principal=await self._observer.principal_of(obj),
                     active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
                     harness=harness,
-                    harness_found=index.get("Harness", namespace, harness) is not None,
+                    harness_found=harness_obj is not None,
+                    harness_principal=(
+                        await self._observer.principal_of(harness_obj) if harness_obj is not None else None
+                    ),
                 )
             )
         return tuple(found)

@@ -1,7 +1,7 @@
 """Who may do the work, and who may review it.
 
 Independence (design §3.3): the reviewer differs from the producer in Agent, in session and in controlling
-principal, the user whom admission stamped on the Agent. An Agent without a stamp reviews nothing.
+principal: the user whom admission stamped on the Agent (and on its Harness). Without a stamp nobody reviews.
 """
 
 import hashlib
@@ -19,6 +19,8 @@ class Candidate:
     capabilities: frozenset[str]
     principal: str | None
     """Principal id of the user who controls it; None when admission stamped nobody."""
+    harness_principal: str | None
+    """Principal id of the user who controls its Harness, and with it the program that runs."""
     active: bool
     harness: str
     harness_found: bool
@@ -43,16 +45,33 @@ def unfit(agent: Candidate, required: Collection[str]) -> str | None:
     return None
 
 
-def dependent(agent: Candidate, *, producer_uid: str, producer_principal: str | None) -> str | None:
-    """Why this Agent is no independent reviewer of that producer; None if it is one."""
-    if agent.uid == producer_uid:
+@dataclass(frozen=True, slots=True)
+class Producer:
+    """Whose work is judged: the Agent as it was placed."""
+
+    uid: str
+    principal: str | None
+    harness_principal: str | None
+
+
+def dependent(agent: Candidate, producer: Producer) -> str | None:
+    """Why this Agent is no independent reviewer of that producer; None if it is one.
+
+    Whoever controls one side's Agent may not control the other side's Harness either: the Harness is the
+    program that runs. A third user's Harness may serve both.
+    """
+    if agent.uid == producer.uid:
         return f"{agent.name} produced the outputs"
-    if agent.principal is None:
-        return f"{agent.name} has no recorded controlling user"
-    if producer_principal is None:
-        return "the producing Agent has no recorded controlling user"
-    if agent.principal == producer_principal:
+    if agent.principal is None or agent.harness_principal is None:
+        return f"{agent.name} or its Harness has no recorded controlling user"
+    if producer.principal is None or producer.harness_principal is None:
+        return "the producing Agent or its Harness has no recorded controlling user"
+    if agent.principal == producer.principal:
         return f"{agent.name} is controlled by the same user as the producing Agent"
+    if agent.harness_principal == producer.principal:
+        return f"{agent.name} runs a Harness controlled by the user of the producing Agent"
+    if producer.harness_principal == agent.principal:
+        return f"{agent.name} is controlled by the user whose Harness the producing Agent ran"
     return None
 
 
@@ -71,8 +90,7 @@ def choose_reviewer(
     *,
     named: str | None,
     capability: str,
-    producer_uid: str,
-    producer_principal: str | None,
+    producer: Producer,
     failed: Collection[str],
     task_uid: str,
 ) -> Choice:
@@ -86,9 +104,7 @@ def choose_reviewer(
         required = (capability,)
     excluded = {}
     for agent in pool:
-        reason = unfit(agent, required) or dependent(
-            agent, producer_uid=producer_uid, producer_principal=producer_principal
-        )
+        reason = unfit(agent, required) or dependent(agent, producer)
         if reason is None and agent.uid in failed:
             reason = f"{agent.name} could not complete its review of this round"
         if reason is not None:

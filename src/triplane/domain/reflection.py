@@ -24,6 +24,8 @@ def reflection_problem(document: Any) -> str | None:
     confidence = document.get("confidence")
     if confidence is not None and (type(confidence) is not int or not 0 <= confidence <= 100):
         return "confidence must be an integer from 0 to 100"
+    if document.get("source", "harness") not in {"harness", "host"}:
+        return "source is harness (it said so) or host (which speaks for a run that could not)"
     if not document.get("wentWell") and not document.get("wentBadly"):
         return "wentWell and wentBadly are both empty: say what went well or what went badly"
     return None

@@ -34,9 +34,7 @@ def outlook(view: SessionView) -> SessionOutlook:
     over = state in (State.COMPLETED, State.FAILED, State.TIMED_OUT, State.CANCELLED)
     status = "True" if state is State.COMPLETED else "False" if over else "Unknown"
     progress = progress_findings(working=None if over else message, stalled=None)
-    return SessionOutlook(
-        state, (Finding("Succeeded", status, reason, message), _isolated(run), *progress), transient
-    )
+    return SessionOutlook(state, (Finding("Succeeded", status, reason, message), _isolated(run), *progress), transient)
 
 
 def _standing(view: SessionView, run: RunView | None) -> tuple[State, str, str]:

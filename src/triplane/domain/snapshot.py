@@ -33,7 +33,7 @@ def freeze(
     """The materials of a session: objects, declared model, inputs ``(name, digest)``, and the work order."""
     materials = [
         Material(
-            role=item.role,  # type: ignore[arg-type]  # callers pass the literals of Material.role
+            role=item.role,
             name=item.name,
             uid=item.uid,
             generation=item.generation,
@@ -45,8 +45,7 @@ def freeze(
     if model is not None:
         materials.append(Material(role="model", name=model, basis=MaterialBasis.DECLARED))
     materials += [
-        Material(role="input", name=name, digest=digest, basis=MaterialBasis.CONTENT)
-        for name, digest in inputs
+        Material(role="input", name=name, digest=digest, basis=MaterialBasis.CONTENT) for name, digest in inputs
     ]
     materials.append(
         Material(role="task", name="work-order", digest=digest_of_json(order), basis=MaterialBasis.CONTENT)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triplane.api.meta import Subject
-from triplane.domain.eligibility import choose_producer, choose_reviewer
+from triplane.domain.eligibility import Candidate, Producer, choose_producer, choose_reviewer
 from triplane.domain.session import LIVE_RUN_STATES, Outcome, RunState, RunView
 from triplane.domain.task_facts import (
     Action,
@@ -63,8 +63,8 @@ def _reworks_exhausted(facts: TaskFacts, round_: int) -> FailTask:
     findings = facts.decisions.rejected[round_ - 1]
     return FailTask(
         "ReworksExhausted",
-        f"Rejected {round_ - 1} times, which is all that maxReworks {facts.task.spec.max_reworks} allows; "
-        f"last findings: {'; '.join(findings)}"[:1024],
+        f"Rejected in round {round_ - 1}, and maxReworks {facts.task.spec.max_reworks} allows no further round; "
+        f"findings: {'; '.join(findings)}"[:1024],
         round_ - 1,
     )
 
@@ -87,7 +87,11 @@ def _place_producer(facts: TaskFacts, round_: int, ordinal: int) -> Plan:
         why = "; ".join(choice.excluded) or "there is none in this namespace"
         return Plan(None, blocked("NoEligibleAgent", f"Waiting for {wanted}: {why}. Apply or mend one"))
     agent = choice.agent
-    return _act(Place(Placement("producer", round_, ordinal, agent.uid, agent.name, agent.principal)))
+    return _act(Place(_placement("producer", round_, ordinal, agent)))
+
+
+def _placement(role: str, round_: int, ordinal: int, agent: Candidate) -> Placement:
+    return Placement(role, round_, ordinal, agent.uid, agent.name, agent.principal, agent.harness_principal)
 
 
 def session_of(facts: TaskFacts, placement: Placement) -> SessionFacts | None:
@@ -194,7 +198,7 @@ def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Su
             round_=round_,
             produced=produced,
             people=people,
-            producer_principal=producer.principal,
+            producer_principals=(producer.principal, producer.harness_principal),
         )
         if reason is None:
             return _act(DecideByPerson(review, round_))
@@ -239,8 +243,7 @@ def _place_reviewer(
         facts.agents,
         named=named,
         capability=capability,
-        producer_uid=producer.agent_uid,
-        producer_principal=producer.principal,
+        producer=Producer(producer.agent_uid, producer.principal, producer.harness_principal),
         failed=failed,
         task_uid=facts.task.metadata.uid,
     )
@@ -256,4 +259,4 @@ def _place_reviewer(
             ),
         )
     agent = choice.agent
-    return _act(Place(Placement("reviewer", round_, ordinal, agent.uid, agent.name, agent.principal)))
+    return _act(Place(_placement("reviewer", round_, ordinal, agent)))

@@ -23,6 +23,7 @@ class Placement:
     agent_uid: str
     agent_name: str
     principal: str | None
+    harness_principal: str | None
 
     @property
     def key(self) -> tuple[str, int, int]:

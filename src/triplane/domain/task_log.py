@@ -50,6 +50,8 @@ def task_placed(subject: EventSubject, stream: str, placement: Placement) -> Eve
     }
     if placement.principal is not None:
         data["agentPrincipal"] = placement.principal
+    if placement.harness_principal is not None:
+        data["harnessPrincipal"] = placement.harness_principal
     return _body("task.placed", subject, stream, placement.round, key, data)
 
 
@@ -152,6 +154,7 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
                         agent_uid=data["agentUid"],
                         agent_name=data["agentName"],
                         principal=data.get("agentPrincipal"),
+                        harness_principal=data.get("harnessPrincipal"),
                     )
                 )
             case "task.accepted":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from triplane.api.meta import Subject, Verdict
+from triplane.api.text import plain_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ def read_verdict(document: Mapping[str, Any], produced: Sequence[Subject]) -> Ve
     subjects = tuple(Subject(name=item["name"], digest=item["digest"]) for item in document["subjects"])
     if mismatch := subjects_differ(subjects, produced):
         return VerdictVoid("SubjectsDiffer", mismatch)
-    return VerdictFile(Verdict(document["verdict"]), tuple(document["findings"]), subjects)
+    findings = tuple(plain_line(finding) for finding in document["findings"])
+    return VerdictFile(Verdict(document["verdict"]), findings, subjects)
 
 
 def subjects_differ(subjects: Sequence[Subject], produced: Sequence[Subject]) -> str | None:
@@ -71,7 +73,7 @@ def void_person_review(
     round_: int,
     produced: Sequence[Subject],
     people: Collection[str],
-    producer_principal: str | None,
+    producer_principals: Collection[str | None],
 ) -> str | None:
     """Why a person's Review does not decide this round; None if it does."""
     if review.round != round_:
@@ -80,6 +82,6 @@ def void_person_review(
         return f"Review {review.name} carries no authenticated requester"
     if review.username not in people:
         return f"Review {review.name} is by {review.username}, who is not in spec.review.people"
-    if producer_principal is None or review.principal == producer_principal:
-        return f"Review {review.name} is by {review.username}, who controls the producing Agent"
+    if None in producer_principals or review.principal in producer_principals:
+        return f"Review {review.name} is by {review.username}, who controls the producing Agent or its Harness"
     return subjects_differ(review.subjects, produced)

@@ -39,7 +39,7 @@ def explain(obj: Object, related: Sequence[Object] = ()) -> list[str]:
     sentences = [_standing(obj), *_freshness(obj), *_reasons(obj)]
     waiting = [item for item in related if not _is_over(item)]
     sentences += [_related(item) for item in waiting]
-    sentences += [f"Last review found: {finding}" for finding in _status(obj).get("findings") or ()]
+    sentences += [f"The last rejection found: {finding}" for finding in _status(obj).get("findings") or ()]
     return [*sentences, _who(obj, waiting)]
 
 

@@ -66,13 +66,9 @@ class ContractConflict:
     message: str
 
 
-def effective_outputs(
-    task: Task, capabilities: Sequence[Capability]
-) -> tuple[Output, ...] | ContractConflict:
+def effective_outputs(task: Task, capabilities: Sequence[Capability]) -> tuple[Output, ...] | ContractConflict:
     """The Task's outputs and those of its Capabilities' contracts; both may name one if they agree."""
-    outputs: dict[str, tuple[str, Output]] = {
-        output.name: ("the Task", output) for output in task.spec.outputs or ()
-    }
+    outputs: dict[str, tuple[str, Output]] = {output.name: ("the Task", output) for output in task.spec.outputs or ()}
     for capability in capabilities:
         owner = f"Capability {capability.metadata.name}"
         for output in capability.spec.outputs:
@@ -81,8 +77,7 @@ def effective_outputs(
                 outputs[output.name] = (owner, output)
             elif standing[1] != output:
                 return ContractConflict(
-                    f"output {output.name} is declared differently by {standing[0]} and {owner}; "
-                    "make them equal"
+                    f"output {output.name} is declared differently by {standing[0]} and {owner}; make them equal"
                 )
     paths: dict[str, str] = {}
     for name, (owner, output) in outputs.items():
@@ -90,9 +85,7 @@ def effective_outputs(
             return ContractConflict(f"outputs {other} and {name} ({owner}) have the same path {output.path}")
         paths[output.path] = name
     if not outputs:
-        return ContractConflict(
-            "neither the Task nor its Capabilities declare an output: nothing could be reviewed"
-        )
+        return ContractConflict("neither the Task nor its Capabilities declare an output: nothing could be reviewed")
     return tuple(output for _, output in outputs.values())
 
 
@@ -185,8 +178,7 @@ def _common(assignment: Assignment, role: str) -> dict[str, Any]:
         },
         "agent": {"name": agent.metadata.name, "model": agent.spec.model},
         "capabilities": [
-            {"name": item.metadata.name, "instructions": item.spec.instructions}
-            for item in assignment.capabilities
+            {"name": item.metadata.name, "instructions": item.spec.instructions} for item in assignment.capabilities
         ],
         "timeoutSeconds": task.spec.timeout_seconds,
         "harness": assignment.harness.spec.exec_.wire(),

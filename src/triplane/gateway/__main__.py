@@ -6,7 +6,6 @@ they watch the stop sign.
 
 import asyncio
 import itertools
-import logging
 import signal
 import socket
 import sys
@@ -17,11 +16,13 @@ from typing import Final
 import structlog
 import uvicorn
 
+from triplane import endpoints
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
-from triplane.gateway.endpoint import announce, listening_socket
+from triplane.gateway.endpoint import NAME, listening_socket
 from triplane.gateway.state import Gateway
+from triplane.logging import configure_logging
 from triplane.settings import Settings
 from triplane.wiring import GatewayBackends, open_gateway
 
@@ -63,8 +64,12 @@ class Server(uvicorn.Server):
 
 def main() -> int:
     """Run until told to stop; 0 after a clean stop, 2 for settings that cannot work."""
-    settings = Settings()
-    configure_logs(settings.log_level)
+    try:
+        settings = Settings()
+        configure_logging(settings.log_level)
+    except ValueError as error:
+        print(f"triplane gateway: {error}", file=sys.stderr)
+        return 2
     try:
         return asyncio.run(serve(settings))
     except InvalidInput as error:
@@ -99,7 +104,7 @@ async def _serve_on(listener: socket.socket, backends: GatewayBackends, settings
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def announced() -> None:
-        announce(settings.run, url)
+        endpoints.announce(settings.run, NAME, url)
         _log.info("the gateway serves", url=url, origin=backends.log.origin)
 
     config = uvicorn.Config(
@@ -125,27 +130,6 @@ async def _opened(settings: Settings) -> GatewayBackends:
         else:
             return backends
     raise AssertionError("unreachable")
-
-
-def configure_logs(level: str) -> None:
-    """JSON lines on standard error: ours, and what libraries log from warnings on."""
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.dict_tracebacks,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    logging.basicConfig(
-        level=logging.WARNING,
-        stream=sys.stderr,
-        format='{"level": "warning", "logger": "%(name)s", "event": "%(message)s"}',
-    )
 
 
 if __name__ == "__main__":

@@ -108,21 +108,29 @@ async def _may_write(gateway: Gateway, caller: Caller, namespace: str) -> None:
 
 
 async def _may_read(gateway: Gateway, caller: Caller, digest: str, namespace: str) -> None:
-    """A live run reads its inputs; people read Artifacts: of all namespaces, or those of the one they name."""
+    """A live run reads its inputs; people read what belongs to the namespace they name, or everything, as they may."""
     if isinstance(caller, RunClaim):
         view, run = await live_run_of(gateway, caller)
         if digest not in readable_digests(order_of_run(view.offer, run.run, run.run_inputs)):
             raise Forbidden(f"{digest} is no input of run {run.run} of session {caller.session_uid}")
         return
     await require_person_or_operator(gateway, caller, Access("get", "artifacts", namespace))
-    if namespace and not await _artifact_in(gateway, digest, namespace):
-        raise NotFound(f"no Artifact in namespace {namespace} has digest {digest}")
+    if namespace and not await _belongs(gateway, digest, namespace):
+        await require_person_or_operator(gateway, caller, Access("get", "artifacts"))
 
 
-async def _artifact_in(gateway: Gateway, digest: str, namespace: str) -> bool:
-    """Whether a blob belongs to the namespace; a blob itself has none."""
-    records = await gateway.backends.graph.list("Artifact", namespace)
-    return any(record.spec.get("digest") == digest for record in records)
+async def _belongs(gateway: Gateway, digest: str, namespace: str) -> bool:
+    """Whether a Task of the namespace has the blob as input or left it as output; a blob itself has no namespace."""
+    for record in await gateway.backends.graph.list(namespace=namespace):
+        if record.kind == "Artifact":
+            named = [record.spec, *(record.spec.get("materials") or ())]
+        elif record.kind == "Task":
+            named = record.spec.get("inputs") or []
+        else:
+            continue
+        if any(item.get("digest") == digest for item in named):
+            return True
+    return False
 
 
 async def _store(gateway: Gateway, request: Request, expect: str | None) -> str:

@@ -1,14 +1,10 @@
 """Where the gateway listens, and how others find it: loopback only, the URL in ``run/endpoints.json``."""
 
-import fcntl
 import ipaddress
-import os
 import socket
-from pathlib import Path
 from urllib.parse import urlsplit
 
-import orjson
-
+from triplane import endpoints
 from triplane.errors import InvalidInput, Unavailable
 from triplane.settings import Settings
 
@@ -30,7 +26,7 @@ def listening_socket(settings: Settings) -> socket.socket:
             return _bound(host, port)
         except OSError as error:
             raise Unavailable(f"the gateway cannot listen on {host}:{port} ({error.strerror}); free it") from error
-    earlier = _read(settings.run / "endpoints.json").get(NAME)
+    earlier = endpoints.read(settings.run).get(NAME)
     if isinstance(earlier, str):
         try:
             return _bound(*loopback_address(earlier))
@@ -53,26 +49,6 @@ def loopback_address(url: str) -> tuple[str, int]:
             f"the gateway speaks plain HTTP on loopback only, not {url!r}; put TLS in front of it for other machines"
         )
     return host, port
-
-
-def announce(folder: Path, url: str) -> None:
-    """Write ``gateway`` into ``endpoints.json``; other members stay. Readers see the old file or the new one."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = folder / "endpoints.json"
-    with (folder / "endpoints.lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        scratch = folder / f".endpoints.{os.getpid()}"
-        scratch.write_bytes(orjson.dumps({**_read(path), NAME: url}, option=orjson.OPT_SORT_KEYS))
-        scratch.chmod(0o600)
-        scratch.replace(path)
-
-
-def _read(path: Path) -> dict[str, object]:
-    try:
-        found = orjson.loads(path.read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _bound(host: str, port: int) -> socket.socket:

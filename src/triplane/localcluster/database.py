@@ -9,7 +9,6 @@ import hashlib
 import os
 import secrets
 import sys
-from pathlib import Path
 
 from triplane.adapters.postgres.accountstore import PostgresAccountStore
 from triplane.adapters.postgres.connection import dsn, ensure_passwords, make_pool, open_pool
@@ -70,15 +69,6 @@ def _migrate(settings: Settings) -> str:
         if settings.database_password is not None:
             passwords["migrator"] = settings.database_password.get_secret_value()
     return migrate(administrator, passwords, database=settings.database_name, origin_host=settings.origin_host)
-
-
-def postmaster_ready(folder: Path, pid: int) -> bool:
-    """Whether this server accepts connections, as pg_ctl(1) tells: line 8 of ``postmaster.pid``."""
-    try:
-        lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
-    except FileNotFoundError:
-        return False
-    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
 if __name__ == "__main__":

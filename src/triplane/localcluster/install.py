@@ -88,7 +88,7 @@ async def check_version(server: ApiServer) -> None:
 
 
 async def grant(server: ApiServer, namespace: str, people: Sequence[str] = PEOPLE) -> None:
-    """Make the namespace if it is missing and let these people work in it."""
+    """Make the namespace if it is missing and return when these people may work in it."""
     await server.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     await server.apply(
         {
@@ -101,6 +101,28 @@ async def grant(server: ApiServer, namespace: str, people: Sequence[str] = PEOPL
             ],
         }
     )
+
+    async def allowed() -> str | None:
+        for person in people:
+            if not await _may_work(server, f"system:serviceaccount:{PEOPLE_NAMESPACE}:{person}", namespace):
+                return f"{person} may not create Graphs"
+        return None
+
+    await _until(allowed, f"the role binding in {namespace} is not in force")
+
+
+async def _may_work(server: ApiServer, user: str, namespace: str) -> bool:
+    group = API_VERSION.split("/")[0]
+    attributes = {"namespace": namespace, "verb": "create", "group": group, "resource": "graphs"}
+    review = await server.post(
+        "/apis/authorization.k8s.io/v1/subjectaccessreviews",
+        {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SubjectAccessReview",
+            "spec": {"user": user, "resourceAttributes": attributes},
+        },
+    )
+    return bool(review["status"]["allowed"])
 
 
 def load_manifests() -> list[dict[str, Any]]:

@@ -9,13 +9,13 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 from pydantic import SecretStr
 
 from triplane import endpoints
-from triplane.localcluster.database import postmaster_ready
 from triplane.localcluster.process import ManagedProcess, Probe
 from triplane.localcluster.release import release
 from triplane.settings import Settings
@@ -77,6 +77,15 @@ def _postgres(settings: Settings) -> Service:
         return identity is not None and await asyncio.to_thread(postmaster_ready, settings.pg, identity.pid)
 
     return Service(process, ready)
+
+
+def postmaster_ready(folder: Path, pid: int) -> bool:
+    """Whether this server accepts connections, as pg_ctl(1) tells: line 8 of ``postmaster.pid``."""
+    try:
+        lines = (folder / "data" / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
 def _python(settings: Settings, name: str, module: str, env: Mapping[str, str]) -> ManagedProcess:

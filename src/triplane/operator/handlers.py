@@ -29,6 +29,7 @@ RESTART_SECONDS = (0.5, 1.0, 2.0, 4.0)
 s."""
 HEARTBEAT_SECONDS = 1.0
 STOP_SECONDS = 8.0
+TLS_CLOSE_SECONDS = 0.1
 
 
 class Watcher:
@@ -110,6 +111,8 @@ class Watcher:
             )
         finally:
             beat.cancel()
+            # aiohttp only begins to close TLS connections; the loop must live until they are.
+            await asyncio.sleep(TLS_CLOSE_SECONDS)
 
     async def _keep_beating(self) -> None:
         while True:

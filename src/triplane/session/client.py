@@ -17,9 +17,9 @@ import ipaddress
 import json
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -37,6 +37,7 @@ from triplane.errors import (
 from triplane.session.outputs import Collected
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
@@ -137,10 +138,10 @@ class Gateway:
 
     async def _persist(
         self,
-        attempt: Callable[[str, dict[str, str]], Any],
+        attempt: Callable[[str, dict[str, str]], Awaitable[Answer]],
         token: Callable[[], str | None],
         what: str,
-    ) -> Any:
+    ) -> Answer:
         """Repeat ``attempt`` until the gateway has answered, pausing 0.1 to 5 s."""
         pause = _FIRST_PAUSE
         failing_since: float | None = None

@@ -209,7 +209,7 @@ def _pidfd_of_child(pid: int, parent: int) -> int | None:
 async def _readable(descriptor: int, seconds: float) -> bool:
     loop = asyncio.get_running_loop()
     done = loop.create_future()
-    loop.add_reader(descriptor, lambda: done.done() or done.set_result(None))
+    loop.add_reader(descriptor, _settle, done)
     try:
         await asyncio.wait_for(done, seconds)
     except TimeoutError:
@@ -219,11 +219,17 @@ async def _readable(descriptor: int, seconds: float) -> bool:
     return True
 
 
+def _settle(done: "asyncio.Future[None]") -> None:
+    if not done.done():
+        done.set_result(None)
+
+
 def _kill_marked(folder: Path) -> None:
     """Kill processes whose TRIPLANE_OUTPUTS lies in this folder, until a pass finds none."""
     marker = f"TRIPLANE_OUTPUTS={folder}/".encode()
     for _ in range(10):
-        if not any([_kill_if_marked(int(name), marker) for name in os.listdir("/proc") if name.isdigit()]):
+        killed = [_kill_if_marked(int(name), marker) for name in os.listdir("/proc") if name.isdigit()]
+        if not any(killed):
             return
 
 

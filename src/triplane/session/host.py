@@ -9,7 +9,7 @@ import contextlib
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ class Result:
     exit_code: int | None = None
     outputs: tuple[dict[str, str], ...] = ()
     reflection: Reflection | None = None
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
 
 
 async def host_run(kit: HostKit, gateway: Gateway, claim: ClaimedRun) -> None:
@@ -229,9 +229,7 @@ class _SessionHost:
     async def _execute(self, harness: ExecHarness, workspace: Workspace, program: Program) -> Ended:
         """Start the program, report it, stream what it says; returns when no process of it is left."""
         execution = await self._start(harness, workspace, program)
-        journal = Journal(
-            self._gateway, secrets=(self._claim.run_token, self._kit.service_token() or "")
-        )
+        journal = Journal(self._gateway, secrets=(self._claim.run_token, self._kit.service_token() or ""))
 
         async def record(item: Record) -> None:
             if item.payload.get("stream") == "stderr":
@@ -239,9 +237,7 @@ class _SessionHost:
             await journal.add(item)
 
         async def send() -> None:
-            await self._gateway.start(
-                self._kit.isolation.facts([program.material, *self._kit.interpreter_materials])
-            )
+            await self._gateway.start(self._kit.isolation.facts([program.material, *self._kit.interpreter_materials]))
             await journal.run()
 
         timeout = float(self._order.get("timeoutSeconds") or 3600)
@@ -293,9 +289,7 @@ class _SessionHost:
 
     async def _collect(self, workspace: Workspace) -> list[dict[str, str]]:
         """Upload every declared output."""
-        outputs: list[Collected] = await asyncio.to_thread(
-            collect, workspace.outputs, self._order.get("outputs") or []
-        )
+        outputs: list[Collected] = await asyncio.to_thread(collect, workspace.outputs, self._order.get("outputs") or [])
         try:
             for output in outputs:
                 try:
@@ -366,5 +360,3 @@ async def _cancelled(task: "asyncio.Task[Any]") -> None:
     await asyncio.wait({task})
     if not task.cancelled():
         task.exception()  # seen: asyncio need not complain
-
-

@@ -56,8 +56,7 @@ class Isolation:
             "isolated": True,
             "isolation": f"bubblewrap {sandbox.version}",
             "user": sandbox.mode.value,
-            "namespaces": ["mount", "pid", "network", "ipc", "uts"]
-            + (["user"] if sandbox.mode is Mode.MAPPED else []),
+            "namespaces": ["mount", "pid", "network", "ipc", "uts"] + (["user"] if sandbox.mode is Mode.MAPPED else []),
             "network": "none",
             "seccomp": sandbox.filtered,
             "materials": [item.wire() for item in (*materials, material)],
@@ -121,8 +120,7 @@ def _shortcomings(found: Mapping[str, Any], sandbox: Sandbox) -> list[str]:
         (found["processes"] <= 2, f"{found['processes']} processes"),
         (found["networks"] in ([], ["lo"]), f"network interfaces {found['networks']}"),
         (
-            _EXPECTED_TOP | {Path(item).parts[1] for item in map(str, sandbox.interpreter.mounts)}
-            >= set(found["top"]),
+            _EXPECTED_TOP | {Path(item).parts[1] for item in map(str, sandbox.interpreter.mounts)} >= set(found["top"]),
             f"folders {found['top']}",
         ),
     )

@@ -85,7 +85,9 @@ class Journal:
     async def _linger(self) -> None:
         try:
             async with asyncio.timeout(FLUSH_SECONDS):
-                await self._changed.wait_for(lambda: self._octets >= FLUSH_OCTETS or len(self._waiting) >= MAX_RECORDS or self._closing)
+                await self._changed.wait_for(
+                    lambda: self._octets >= FLUSH_OCTETS or len(self._waiting) >= MAX_RECORDS or self._closing
+                )
         except TimeoutError:
             return
 

@@ -93,6 +93,4 @@ def _check(name: str, path: str, status: os.stat_result) -> None:
             "OutputRefused", f"output {name}: {path} has {status.st_nlink} names (hard links); write a copy instead"
         )
     if status.st_size > MAX_OUTPUT:
-        raise failed(
-            "OutputRefused", f"output {name}: {path} has {status.st_size} octets; the most is {MAX_OUTPUT}"
-        )
+        raise failed("OutputRefused", f"output {name}: {path} has {status.st_size} octets; the most is {MAX_OUTPUT}")

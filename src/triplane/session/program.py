@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from triplane.api.harness import ExecHarness
 from triplane.api.meta import Material, MaterialBasis
 from triplane.session.beneath import NotBeneath, NothingThere, open_beneath, what
@@ -58,8 +60,10 @@ def parse_harness(block: Mapping[str, Any]) -> ExecHarness:
     """The work order's ``harness``. Raises ``RunEndsEarly`` (``HarnessInvalid``)."""
     try:
         return ExecHarness.model_validate(block)
-    except ValueError as error:
-        raise refused("HarnessInvalid", f"the work order's harness is not usable: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise refused("HarnessInvalid", f"the work order's harness: {place}: {first['msg']}") from error
 
 
 def copy_approved(approved: Path | None, name: str, target: Path) -> None:
@@ -97,10 +101,7 @@ def measure_program(harness: ExecHarness, path: Path) -> Program:
     Raises ``RunEndsEarly``: ``ProgramChanged`` with both digests; ``HarnessInvalid`` where folder and entrypoint
     do not fit together.
     """
-    if path.is_dir():
-        digest = hash_tree(path)
-    else:
-        digest = file_digest(path)
+    digest = hash_tree(path) if path.is_dir() else file_digest(path)
     name = harness.program or "blob"
     if harness.digest is not None and digest != harness.digest:
         raise refused(

@@ -119,15 +119,16 @@ async def fetch_inputs(workspace: Workspace, gateway: RunGateway, inputs: Sequen
 async def fetch_blob(gateway: RunGateway, digest: str, path: Path) -> None:
     """Download a blob and verify it. Raises ``RunEndsEarly`` (``InputUnusable``) with both digests."""
 
+    actual = ""
+
     async def receive(chunks: AsyncIterator[bytes]) -> None:
         nonlocal actual
         hasher = hashlib.sha256()
-        with path.open("wb") as file:  # noqa: ASYNC230 - opening and buffered writes; the long part is in threads
+        with path.open("wb") as file:
             async for chunk in chunks:
                 await asyncio.to_thread(_write, file, hasher, chunk)
         actual = f"sha256:{hasher.hexdigest()}"
 
-    actual = ""
     try:
         await gateway.download(digest, receive)
     except RunEnded:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.e2e.fixtures import ControlPlane
+from tests.e2e.localcluster.leftovers import processes_of
 
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.process import identify
@@ -29,19 +30,6 @@ async def pids(cluster: LocalCluster) -> dict[str, int]:
     found = await cluster.status()
     assert all(component.ready for component in found), found
     return {component.name: component.pid for component in found if component.pid}
-
-
-def processes_of(home: Path) -> list[str]:
-    """Command lines of every process that carries this home in its environment."""
-    mark = f"TRIPLANE_HOME={home}".encode()
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and mark in (entry / "environ").read_bytes().split(b"\0"):
-                found.append((entry / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            continue
-    return found
 
 
 async def put(cluster: LocalCluster, name: str) -> str:

@@ -54,7 +54,7 @@ async def test_a_namespace_opens_only_the_blobs_of_its_artifacts(world: World, a
         )
     apiserver.grant("alice", "get", "artifacts", "team")
     assert (await world.call("GET", f"/v1/blobs/{mine}?namespace=team", ALICE)).content == b"mine"
-    assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)).status_code == 404
+    assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)).status_code == 403
     assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=other", ALICE)).status_code == 403
     assert (await world.call("GET", f"/v1/blobs/{mine}", ALICE)).status_code == 403
 

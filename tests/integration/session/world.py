@@ -175,9 +175,7 @@ class World:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[None]:
         """The gateway is up within; at the same port each time."""
-        app = create_app(
-            self.backends, GatewayConfig(keys=self.home / "keys", lease_seconds=self.lease_seconds)
-        )
+        app = create_app(self.backends, GatewayConfig(keys=self.home / "keys", lease_seconds=self.lease_seconds))
         server = _Server(
             uvicorn.Config(app, host="127.0.0.1", port=self.port, log_config=None, timeout_graceful_shutdown=1)
         )
@@ -217,9 +215,7 @@ class Done:
 
     def said(self, stream: str) -> list[str]:
         """Lines kept of a stream."""
-        return [
-            record["payload"]["text"] for record in self.records if record["payload"].get("stream") == stream
-        ]
+        return [record["payload"]["text"] for record in self.records if record["payload"].get("stream") == stream]
 
 
 async def make_world(home: Path, *, lease_seconds: float = 15.0) -> World:

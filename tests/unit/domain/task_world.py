@@ -28,7 +28,7 @@ DIGEST = "sha256:" + "a" * 64
 
 
 def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **changes: Any) -> Candidate:
-    """An active Agent with a harness."""
+    """An active Agent with a Harness of the same user."""
     values: dict[str, Any] = {
         "uid": f"uid-{name}",
         "name": name,
@@ -38,6 +38,7 @@ def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **ch
         "active": True,
         "harness": "h",
         "harness_found": True,
+        "harness_principal": principal,
     }
     return Candidate(**{**values, **changes})
 

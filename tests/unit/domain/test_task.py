@@ -74,6 +74,11 @@ def test_reworks_are_bounded_and_the_findings_named() -> None:
         pytest.param((), "there is none in this namespace", id="no other agent at all"),
         pytest.param((agent("judge", "review"),), "same user", id="same controlling user"),
         pytest.param((agent("judge", "review", principal=None),), "no recorded", id="reviewer without a stamp"),
+        pytest.param(
+            (agent("judge", "review", principal="p-bob", harness_principal="p-alice"),),
+            "runs a Harness controlled by the user of the producing Agent",
+            id="the producer's user controls the reviewer's program",
+        ),
         pytest.param((agent("judge", "review", principal="p-bob", active=False),), "suspended", id="suspended"),
         pytest.param((agent("judge", principal="p-bob"),), "there is none", id="reviewer without the capability"),
     ],
@@ -90,6 +95,28 @@ def test_without_an_independent_reviewer_the_task_stalls_and_says_why(agents: tu
     )
     world.agents = (*world.agents, agent("late", "review", principal="p-carol"))
     assert world.advance().outlook.reviewer == "late"
+
+
+def test_reviewer_whose_user_took_over_the_producers_harness_is_not_independent() -> None:
+    producer = agent("writer", "write", harness_principal="p-bob")
+    world = World(agents=(producer, agent("judge", "review", principal="p-bob")))
+    world.advance()
+    world.end_run("producer")
+    plan = world.advance()
+    assert plan.outlook.stalled is not None
+    assert "whose Harness the producing Agent ran" in plan.outlook.stalled[1]
+
+
+def test_a_third_users_harness_may_serve_both_sides() -> None:
+    world = World(
+        agents=(
+            agent("writer", "write", harness_principal="p-platform"),
+            agent("judge", "review", principal="p-bob", harness_principal="p-platform"),
+        )
+    )
+    world.advance()
+    world.end_run("producer")
+    assert world.advance().outlook.reviewer == "judge"
 
 
 def test_failed_runs_are_retried_and_then_fail_the_task_with_the_reason() -> None:

@@ -121,9 +121,7 @@ names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0
 
 @settings(max_examples=40, deadline=None)
 @given(st.dictionaries(st.lists(names, min_size=1, max_size=3).map(tuple), st.binary(max_size=2000), max_size=6))
-def test_any_tree_survives(
-    tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, ...], bytes]
-) -> None:
+def test_any_tree_survives(tmp_path_factory: pytest.TempPathFactory, files: dict[tuple[str, ...], bytes]) -> None:
     root = tmp_path_factory.mktemp("any")
     (root / "in").mkdir()
     for parts, content in files.items():

@@ -145,8 +145,7 @@ class _Reader:
         self._where = shards.path(digits)
         self._lock = Lock()
         self._hash = hashlib.sha256()
-        self._descriptor = shards.open_blob(digits)
-        self.seen = os.fstat(self._descriptor)
+        self._descriptor, self.seen = shards.open_blob(digits)
 
     @property
     def digits(self) -> str:

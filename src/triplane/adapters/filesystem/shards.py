@@ -89,21 +89,28 @@ class Shards:
         finally:
             os.close(folder)
 
-    def open_blob(self, digits: str) -> int:
-        """A descriptor of the blob. Raises ``BlobMissing``; ``Corrupt`` when no regular file is in its place."""
+    def open_blob(self, digits: str) -> tuple[int, os.stat_result]:
+        """A descriptor of the blob, and the file it is.
+
+        Raises ``BlobMissing``, ``Corrupt`` when no regular file is in its place, ``Unavailable``.
+        """
         with errors_at(self.path(digits)), self.shard_of(digits) as folder:
             try:
                 descriptor = os.open(digits, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             except FileNotFoundError:
                 raise self.missing(digits) from None
             except OSError as error:
-                if error.errno in (errno.ELOOP, errno.ENXIO):
+                if error.errno in (errno.ELOOP, errno.ENXIO):  # a link, a socket
                     raise self.not_a_file(digits) from error
                 raise
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            try:
+                found = os.fstat(descriptor)
+                if not stat.S_ISREG(found.st_mode):
+                    raise self.not_a_file(digits)
+            except BaseException:
                 os.close(descriptor)
-                raise self.not_a_file(digits)
-            return descriptor
+                raise
+            return descriptor, found
 
     def stat_blob(self, digits: str) -> os.stat_result:
         """What the file system says of the blob, links not followed. Raises as ``open_blob``."""
@@ -150,8 +157,9 @@ class Shards:
         try:
             name = f"{digits}.{token_hex(4)}"
             os.rename(digits, name, src_dir_fd=folder, dst_dir_fd=aside)
-            os.fsync(aside)
-            os.fsync(folder)
+            with suppress(OSError):  # it is moved and must be reported; undone by a crash, it is found bad again
+                os.fsync(aside)
+                os.fsync(folder)
         finally:
             os.close(aside)
         return self.root / QUARANTINE / name

@@ -89,11 +89,14 @@ class TemporaryBlob:
                 os.close(folder)
 
     def discard(self) -> None:
-        """Remove the temporary name and close; the linked blob, if any, stays. Harmless twice."""
+        """Remove the temporary name and close; the linked blob, if any, stays. Harmless twice.
+
+        A name that cannot be removed is no failure of the store: the next sweep takes it.
+        """
         with self._lock:
             if self._folder < 0:
                 return
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 os.unlink(self._name, dir_fd=self._folder)
             os.close(self._descriptor)
             os.close(self._folder)
@@ -105,10 +108,9 @@ def verify_blob(shards: Shards, digits: str) -> os.stat_result | None:
 
     Raises ``BlobMissing``, ``Corrupt`` when no regular file is in its place, ``Unavailable``.
     """
-    descriptor = shards.open_blob(digits)
+    descriptor, seen = shards.open_blob(digits)
     try:
         with errors_at(shards.path(digits)):
-            seen = os.fstat(descriptor)
             found = hashlib.sha256()
             while chunk := os.read(descriptor, READ_SIZE):
                 found.update(chunk)
@@ -124,8 +126,14 @@ def _create_locked(folder: int) -> tuple[str, int]:
         descriptor = os.open(
             name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=folder
         )
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            return name, descriptor
-        os.close(descriptor)  # a sweep took it between the two calls
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if os.fstat(descriptor).st_nlink:
+                return name, descriptor
+            os.close(descriptor)  # a sweep took it between the two calls
+        except BaseException:
+            os.close(descriptor)
+            with suppress(OSError):
+                os.unlink(name, dir_fd=folder)
+            raise
     raise Unavailable("content store: another process keeps sweeping our temporary files; is one restarting?")

@@ -5,7 +5,7 @@ Standard followed: docs/reference/exec-protocol.md.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from triplane.domain.session import Usage
 from triplane.session.execution import Execution
@@ -19,7 +19,7 @@ _DRAIN_SECONDS = 10.0
 class Heard:
     """What the harness said that is not a journal record."""
 
-    usage: Usage = Usage()
+    usage: Usage = field(default_factory=Usage)
     reflection: Reflection | None = None
 
 
@@ -32,18 +32,14 @@ class Ended:
     heard: Heard
 
 
-async def attend(
-    execution: Execution, *, timeout_seconds: float, record: Callable[[Record], Awaitable[None]]
-) -> Ended:
+async def attend(execution: Execution, *, timeout_seconds: float, record: Callable[[Record], Awaitable[None]]) -> Ended:
     """Listen until the program exits or its time is over, then kill what is left of its process tree.
 
     ``record`` gets every journal record in the order of its stream and may wait: then so does the program. When
     this returns, or is cancelled, no process of the tree is left.
     """
     heard = Heard()
-    listeners = asyncio.gather(
-        _hear_stdout(execution.stdout, heard, record), _hear_stderr(execution.stderr, record)
-    )
+    listeners = asyncio.gather(_hear_stdout(execution.stdout, heard, record), _hear_stderr(execution.stderr, record))
     timed_out = False
     try:
         try:
@@ -61,7 +57,7 @@ async def attend(
     return Ended(exit_code, timed_out, heard)
 
 
-async def _drain(listeners: "asyncio.Future[list[None]]", execution: Execution) -> None:
+async def _drain(listeners: "asyncio.Future[tuple[None, None]]", execution: Execution) -> None:
     """Hear what is left in the pipes. In a sandbox every writer is dead, so the end of file comes; a process that
     escaped an unisolated run could hold it back for ever, and is given ten seconds."""
     if execution.isolated:
@@ -70,9 +66,7 @@ async def _drain(listeners: "asyncio.Future[list[None]]", execution: Execution) 
         await asyncio.wait({listeners}, timeout=_DRAIN_SECONDS)
 
 
-async def _hear_stdout(
-    stream: asyncio.StreamReader, heard: Heard, record: Callable[[Record], Awaitable[None]]
-) -> None:
+async def _hear_stdout(stream: asyncio.StreamReader, heard: Heard, record: Callable[[Record], Awaitable[None]]) -> None:
     async for line, cut in lines(stream):
         said = printed("stdout", _text(line) + _CUT) if cut else parse(line)
         if isinstance(said, Usage):

@@ -4,7 +4,7 @@ Standard followed: docs/reference/exec-protocol.md, "What the program says".
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -112,7 +112,7 @@ def _reflection(said: Mapping[str, Any]) -> Reflection:
     return reflection
 
 
-_READERS = {
+_READERS: Mapping[str, Callable[[Mapping[str, Any]], Said]] = {
     "progress": _progress,
     "message": _message,
     "observation": _observation,

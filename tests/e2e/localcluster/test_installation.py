@@ -1,0 +1,129 @@
+"""A whole installation: up, kills, up again, down; and an up that is interrupted or cannot succeed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests.e2e.localcluster.leftovers import processes_of
+
+from triplane.errors import Unavailable
+from triplane.localcluster import installation
+from triplane.localcluster.controlplane import LocalCluster
+from triplane.settings import Settings
+
+pytestmark = pytest.mark.e2e
+
+ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "gateway", "operator", "runner")
+
+
+@pytest.fixture
+async def settings(short_home: Path) -> AsyncIterator[Settings]:
+    made = Settings(home=short_home)
+    yield made
+    await installation.down(made)
+
+
+async def pids(settings: Settings) -> dict[str, int | None]:
+    found = await installation.status(settings)
+    return {process.name: process.pid for process in found.processes}
+
+
+async def until_ready(settings: Settings) -> installation.InstallationStatus:
+    async with asyncio.timeout(90):
+        while True:
+            found = await installation.status(settings)
+            if found.ready:
+                return found
+            await asyncio.sleep(0.5)
+
+
+async def test_what_is_killed_starts_again_and_down_leaves_nothing(settings: Settings) -> None:
+    assert not (await installation.status(settings)).ready
+    told: list[str] = []
+    await installation.up(settings, namespaces=["work"], fsync=False, progress=told.append)
+    assert (await installation.status(settings)).ready
+    assert "operator ready" in told
+    first = await pids(settings)
+    assert tuple(first) == ALL
+
+    # A second up leaves everything alone; the namespace was made and opened.
+    await installation.up(settings, namespaces=["work"], fsync=False)
+    assert await pids(settings) == first
+    async with LocalCluster(settings).api_server() as server:
+        assert (await server.get("/api/v1/namespaces/work"))["status"]["phase"] == "Active"
+
+    # The supervisor starts again what is killed, and nothing else.
+    victims = ("kube-apiserver", "postgres", "gateway", "operator", "runner")
+    for name in victims:
+        pid = first[name]
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+    await asyncio.sleep(1.0)
+    found = await until_ready(settings)
+    assert found.supervisor is not None
+    assert set(victims) <= set(found.supervisor.restarts)
+    second = await pids(settings)
+    assert {name for name in ALL if second[name] != first[name]} == set(victims)
+
+    # A killed supervisor's processes are taken over.
+    os.kill(found.supervisor.pid, signal.SIGKILL)
+    await asyncio.sleep(0.3)
+    assert (await installation.status(settings)).supervisor is None
+    assert await pids(settings) == second
+    await installation.up(settings, fsync=False)
+    assert (await installation.status(settings)).ready
+    assert await pids(settings) == second
+
+    assert len(processes_of(settings.home)) >= len(ALL) + 1, "the probe below must be able to see them"
+    await installation.down(settings)
+    assert processes_of(settings.home) == []
+    assert set((await pids(settings)).values()) == {None}
+
+
+async def test_down_after_the_supervisor_was_killed_leaves_nothing(settings: Settings) -> None:
+    await installation.up(settings, fsync=False)
+    found = await installation.status(settings)
+    assert found.supervisor is not None
+    os.kill(found.supervisor.pid, signal.SIGKILL)
+    await installation.down(settings)
+    assert processes_of(settings.home) == []
+
+
+_UP = """
+import asyncio, sys
+from pathlib import Path
+from triplane.localcluster import installation
+from triplane.settings import Settings
+asyncio.run(installation.up(Settings(home=Path(sys.argv[1])), fsync=False, progress=lambda line: print(line, flush=True)))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "termination"])
+@pytest.mark.parametrize("when", ["etcd started", "kinds served", "gateway started"])
+def test_an_interrupted_up_leaves_nothing(when: str, number: signal.Signals, short_home: Path) -> None:
+    command = subprocess.Popen(
+        [sys.executable, "-c", _UP, str(short_home)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    )
+    assert command.stdout is not None
+    with command, contextlib.closing(command.stdout):
+        assert any(when in line for line in command.stdout), "it ended before it could be interrupted"
+        assert processes_of(short_home)
+        command.send_signal(number)
+        command.stdout.read()
+        assert command.wait(60) != 0
+    assert processes_of(short_home) == []
+
+
+async def test_an_up_that_cannot_succeed_says_why_and_leaves_nothing(short_home: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings(home=short_home, gateway_port=taken.getsockname()[1])
+        with pytest.raises(Unavailable, match=r"(?s)gateway ended before it was ready.*gateway\.log.*cannot listen"):
+            await installation.up(settings, fsync=False)
+    assert processes_of(short_home) == []

@@ -1,0 +1,234 @@
+"""The command line against a whole installation: `triplane demo` makes it, the tests ask it, `triplane down` ends it."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+from psycopg.conninfo import make_conninfo
+
+from triplane.adapters.postgres.connection import ensure_passwords
+from triplane.adapters.postgres.embedded import EmbeddedPostgres
+from triplane.settings import Settings
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+
+
+@dataclass(frozen=True)
+class Installation:
+    """A home in which `triplane demo` has run, and what it printed."""
+
+    home: Path
+    demo: subprocess.CompletedProcess[str]
+
+    def triplane(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return triplane(self.home, *arguments)
+
+    def ok(self, *arguments: str) -> str:
+        done = self.triplane(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("TRIPLANE_")}
+    for name in ("CI", "KEEP", "CLUSTER", "KUBECONFIG"):
+        kept.pop(name, None)
+    return {**kept, "TRIPLANE_HOME": str(home), **more}
+
+
+def triplane(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "triplane.cli.main", *arguments],
+        env=environment(home, **more), capture_output=True, text=True, timeout=900, check=False,
+    )  # fmt: skip
+
+
+def processes_of(home: Path) -> list[str]:
+    """Command lines of live processes that know the home, ourselves aside."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            command, variables = (folder / "cmdline").read_bytes(), (folder / "environ").read_bytes()
+        except OSError:
+            continue
+        if str(home).encode() in command + variables:
+            found.append(command.replace(b"\0", b" ").decode(errors="replace"))
+    return found
+
+
+@pytest.fixture(scope="module")
+def installation() -> Iterator[Installation]:
+    home = Path(tempfile.mkdtemp(prefix="tri-cli-"))
+    try:
+        done = triplane(home, "demo")
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield Installation(home, done)
+        stopped = triplane(home, "down")
+        assert stopped.returncode == 0, stopped.stderr
+        assert processes_of(home) == []
+    finally:
+        triplane(home, "down")
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def test_the_demo_shows_tree_lineage_proof_and_what_to_do_next(installation: Installation) -> None:
+    shown = installation.demo.stdout
+    assert "Task licence-audit-audit  Succeeded" in shown
+    assert re.search(r"Review careless-audit-audit-review-1-\w+  Reject  by=recompute round=1", shown)
+    assert re.search(r"├─ made by\n.*AgentSession demo/licence-audit-audit-work-", shown)
+    assert re.search(r"chain verified: \d+ entries, root [0-9a-f]{64} ", shown)
+    assert "triplane down" in shown
+
+
+def test_the_demo_again_changes_nothing_and_really_runs_a_fresh_graph(installation: Installation) -> None:
+    began = time.monotonic()
+    again = installation.triplane("demo")
+    assert again.returncode == 0, again.stderr
+    assert "manifests applied again: no resourceVersion changed" in again.stderr
+    (graph,) = re.findall(r"a fresh Graph: (\S+)", again.stderr)
+    assert f"Task {graph}-audit  Succeeded" in again.stdout
+    assert time.monotonic() - began < 60
+
+
+def test_status_is_a_tree_also_for_programs(installation: Installation) -> None:
+    (graph,) = json.loads(installation.ok("status", "-n", "demo", "licence-audit", "-o", "json"))
+    task = graph["children"][0]["children"][0]
+    assert (task["kind"], task["state"], task["reviewed"]) == ("Task", "Succeeded", "True")
+    sessions = [child for child in task["children"] if child["kind"] == "AgentSession"]
+    assert {session["agent"] for session in sessions} == {"auditor", "recompute"}
+    assert len(sessions[0]["children"]) == 3
+
+
+def test_why_says_that_nobody_must_act(installation: Installation) -> None:
+    said = installation.ok("why", "-n", "demo", "task/licence-audit-audit").splitlines()
+    assert said[0] == "Task demo/licence-audit-audit is done"
+    assert said[-1] == "Nobody must act: it is done"
+
+
+def test_logs_tell_the_rework_in_order(installation: Installation) -> None:
+    told = installation.ok("logs", "-n", "demo", "task/careless-audit-audit", "-f")
+    steps = [
+        told.index(words) for words in ("draft ready", "Reject: 3 findings", "looked again:", "Approve: 0 findings")
+    ]
+    assert steps == sorted(steps)
+
+
+def test_logs_of_one_session_as_records(installation: Installation) -> None:
+    (graph,) = json.loads(installation.ok("status", "-n", "demo", "careless-audit", "-o", "json"))
+    session = graph["children"][0]["children"][0]["children"][0]["name"]
+    lines = installation.ok("logs", "-n", "demo", f"session/{session}", "-o", "json").splitlines()
+    records = [json.loads(line) for line in lines]
+    assert {record["id"].split(".")[0] for record in records} == {"1", "2"}
+
+
+def test_an_artifact_is_fetched_whole_and_a_rejected_one_with_a_warning(
+    installation: Installation, tmp_path: Path
+) -> None:
+    target = tmp_path / "audit.json"
+    installation.ok("artifact", "get", "-n", "demo", "--task", "licence-audit-audit", "audit", "-o", str(target))
+    assert json.loads(target.read_text())["version"] == 1
+    listed = json.loads(installation.ok("artifact", "list", "-n", "demo", "-o", "json"))
+    rejected = next(item for item in listed if item["reviewed"] == "False")
+    done = installation.triplane("artifact", "get", "-n", "demo", rejected["name"])
+    assert done.returncode == 0
+    assert "is not accepted" in done.stderr
+
+
+def test_lineage_outlives_the_artifact_and_its_graph(installation: Installation) -> None:
+    listed = json.loads(installation.ok("artifact", "list", "-n", "demo", "-o", "json"))
+    found = next(item for item in listed if item["task"] == "licence-audit-audit" and item["output"] == "chart")
+    before = json.loads(installation.ok("lineage", "-n", "demo", found["name"], "-o", "json"))
+    subprocess.run(
+        ["kubectl", "--kubeconfig", installation.home / "secrets" / "kubeconfig-admin", "-n", "demo"]
+        + ["delete", "graph", "licence-audit", "--wait=true"],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+
+    def gone() -> bool:
+        return installation.triplane("why", "-n", "demo", f"artifact/{found['name']}").returncode == 1
+
+    until(gone)
+    (after,) = json.loads(installation.ok("lineage", "-n", "demo", found["name"], "-o", "json"))
+    assert (after["digest"], after["run"]["run"], after["reviews"][0]["verdict"]) == (found["digest"], 1, "Approve")
+    assert [item["name"] for item in after["inputs"]] == [item["name"] for item in before[0]["inputs"]]
+
+
+def test_a_blob_goes_in_and_out_unchanged(installation: Installation, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"\x00\xff" * 1000)
+    digest = installation.ok("blob", "put", "-n", "demo", str(tmp_path / "file")).strip()
+    installation.ok("blob", "get", "-n", "demo", digest, "-o", str(tmp_path / "copy"))
+    assert (tmp_path / "copy").read_bytes() == (tmp_path / "file").read_bytes()
+    absent = installation.triplane("blob", "get", "-n", "demo", "sha256:" + "0" * 64, "-o", str(tmp_path / "none"))
+    assert absent.returncode == 1
+    assert not (tmp_path / "none").exists()
+
+
+def test_the_log_answers_queries(installation: Installation) -> None:
+    found = json.loads(installation.ok("log", "query", "--type", "task.rejected", "-n", "demo", "-o", "json"))
+    assert [item["entry"]["subject"]["name"] for item in found] == ["careless-audit-audit"]
+
+
+def test_verify_names_the_first_bad_entry(installation: Installation) -> None:
+    """A database administrator alters one stored entry; verification tells where, and 1 is the exit code."""
+    settings = Settings(home=installation.home)
+    superuser = EmbeddedPostgres(settings.pg, ensure_passwords(settings.secrets)["superuser"])
+    flip = "UPDATE log.entries SET octets = set_byte(octets, 20, get_byte(octets, 20) # 1) WHERE seq = 7"
+    with psycopg.connect(make_conninfo(superuser.dsn, dbname="triplane"), autocommit=True) as database:
+        database.execute("ALTER TABLE log.entries DISABLE TRIGGER ALL")
+        try:
+            database.execute(flip)
+            done = installation.triplane("log", "verify")
+            assert (done.returncode, "BROKEN at entry 7" in done.stdout) == (1, True), done
+        finally:
+            database.execute(flip)
+            database.execute("ALTER TABLE log.entries ENABLE ALWAYS TRIGGER ALL")
+    assert installation.triplane("log", "verify").returncode == 0
+
+
+def test_a_person_without_rights_is_told_so(installation: Installation) -> None:
+    alice = str(installation.home / "secrets" / "kubeconfig-alice")
+    done = installation.triplane("status", "-n", "kube-system", "--kubeconfig", alice)
+    assert done.returncode == 2
+    assert "forbidden" in done.stderr
+
+
+def test_ctrl_c_before_the_summary_leaves_no_process_behind(short_home: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "triplane.cli.main", "demo"],
+        env=environment(short_home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "licence-audit: Running" in line:
+            break
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert processes_of(short_home) == []
+
+
+def test_keep_0_stops_everything_at_the_end(short_home: Path) -> None:
+    done = triplane(short_home, "demo", KEEP="0")
+    assert done.returncode == 0, done.stderr
+    assert "chain verified" in done.stdout
+    assert processes_of(short_home) == []
+
+
+def until(holds: Callable[[], bool], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.5)

@@ -1,0 +1,92 @@
+"""Whatever a harness starts ends with its run: daemons, new sessions, processes that ignore every signal."""
+
+import asyncio
+import uuid
+from dataclasses import replace
+
+import pytest
+from tests.integration.session.processes import running, until
+from tests.integration.session.world import RUNNER_TOKEN, World
+
+from triplane.session.client import Gateway
+from triplane.session.host import host_run
+from triplane.session.isolation import Isolation
+
+DAEMON = """
+import signal, subprocess, time
+def daemon(mark):
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)
+            os.execv("/bin/sh", ["/bin/sh", "-c", "while :; do sleep 1; done # " + mark])
+        os._exit(0)
+    os.wait()
+"""
+
+
+@pytest.fixture
+def mark() -> str:
+    return f"mark-{uuid.uuid4().hex}"
+
+
+async def test_a_daemon_does_not_outlive_a_finished_run(world: World, mark: str) -> None:
+    world.program(DAEMON + f"daemon('{mark}'); time.sleep(1); leave(); reflect()")
+    hosting = asyncio.create_task(world.carry_out())
+    daemons = await until(lambda: running(mark))
+
+    assert daemons, "the daemon was seen while the run went on"
+    assert (await hosting).ending == ("succeeded", "Completed")
+    assert running(mark) == []
+
+
+async def test_a_time_out_kills_the_whole_tree(world: World, mark: str) -> None:
+    world.program(DAEMON + f"daemon('{mark}'); daemon('{mark}'); print('up', flush=True); time.sleep(600)")
+    hosting = asyncio.create_task(world.carry_out(timeoutSeconds=2))
+    await until(lambda: len(running(mark)) >= 2)
+    done = await hosting
+
+    assert done.ending == ("timed_out", "TimedOut")
+    assert running(mark) == []
+
+
+async def test_a_revocation_kills_the_whole_tree_at_once(world: World, mark: str) -> None:
+    world.lease_seconds = 0.9
+    world.program(DAEMON + f"daemon('{mark}'); time.sleep(600)")
+    uid = await world.offer()
+    gateway = Gateway(lambda: world.url, lambda: RUNNER_TOKEN)
+    claim = await gateway.claim("local", "instance")
+    assert claim is not None
+    hosting = asyncio.create_task(host_run(await world.kit(), gateway, replace(claim, lease_seconds=0.9)))
+    await until(lambda: running(mark))
+    await world.backends.sessions.revoke(uid, "policy narrowed")
+    await asyncio.wait_for(hosting, 5)
+    await gateway.close()
+
+    assert running(mark) == []
+    assert list((world.home / "run" / "sessions").iterdir()) == []
+    view = await world.backends.sessions.get(uid)
+    assert view is not None
+    assert view.runs[0].state.value == "revoked"
+
+
+async def test_a_cancelled_host_leaves_nothing(world: World, mark: str) -> None:
+    world.program(DAEMON + f"daemon('{mark}'); time.sleep(600)")
+    hosting = asyncio.create_task(world.carry_out())
+    await until(lambda: running(mark))
+    hosting.cancel()
+    await asyncio.wait({hosting})
+
+    assert running(mark) == []
+    assert list((world.home / "run" / "sessions").iterdir()) == []
+
+
+async def test_without_a_sandbox_daemons_are_still_found_by_their_environment(world: World, mark: str) -> None:
+    kit = replace(await world.kit(), isolation=Isolation(None, "none"), allow_unisolated=True)
+    world.program(DAEMON + f"daemon('{mark}'); time.sleep(1); leave(); reflect()")
+    hosting = asyncio.create_task(world.carry_out(kit=kit))
+    await until(lambda: running(mark))
+
+    assert (await hosting).ending == ("succeeded", "Completed")
+    assert running(mark) == []

@@ -1,0 +1,171 @@
+"""``why`` says what the conditions say, in order, and names who must act."""
+
+from typing import Any
+
+import pytest
+
+from triplane.domain import task_outlook
+from triplane.domain.task_outlook import Outlook
+from triplane.domain.why import explain
+
+
+def task(outlook: Outlook | None, **status: Any) -> dict[str, Any]:
+    """A Task whose status is what the operator's own decision gives."""
+    found: dict[str, Any] = {"observedGeneration": 1, **status}
+    if outlook is not None:
+        found["state"] = outlook.state.value
+        found["conditions"] = [
+            {"type": f.type, "status": f.status, "reason": f.reason, "message": f.message} for f in outlook.findings()
+        ]
+        found |= {"reviewer": outlook.reviewer} if outlook.reviewer else {}
+    metadata = {"name": "audit", "namespace": "demo", "uid": "u", "generation": 1}
+    return {"kind": "Task", "metadata": metadata, "spec": {"graphRef": {"name": "g"}}, "status": found}
+
+
+RUNNING = task_outlook.in_run("Running", "Agent a is working: run 1 of session s", queued=False)
+CASES = [
+    pytest.param(
+        task(task_outlook.unresolved([("AgentNotFound", "Agent a does not exist; apply it")])),
+        [
+            "Task demo/audit waits for something that does not exist yet",
+            "AgentNotFound: Waiting: Agent a does not exist; apply it",
+            "Whoever applies what is missing must act; it goes on by itself then, in any order",
+        ],
+        id="a pending Task names the reference that dangles",
+    ),
+    pytest.param(
+        task(task_outlook.in_run("Queued", "Run 1 of session s waits for a free runner", queued=True)),
+        [
+            "Task demo/audit waits to be run",
+            "Queued: Run 1 of session s waits for a free runner",
+            "A runner must take it: see that one runs and has a free place (`triplane cluster status`)",
+        ],
+        id="a queued Task waits for a runner",
+    ),
+    pytest.param(
+        task(RUNNING, agent="a"),
+        [
+            "Task demo/audit is at work",
+            "Running: Agent a is working: run 1 of session s",
+            "Agent a must finish; nobody else must act",
+        ],
+        id="a running Task names the agent",
+    ),
+    pytest.param(
+        task(RUNNING, agent="a", findings=["audit.json /n: says 1, the inputs give 2"]),
+        [
+            "Task demo/audit is at work",
+            "Running: Agent a is working: run 1 of session s",
+            "The last rejection found: audit.json /n: says 1, the inputs give 2",
+            "Agent a must finish; nobody else must act",
+        ],
+        id="a rejected Task says what was found",
+    ),
+    pytest.param(
+        task(task_outlook.in_review("InReview", "Review by agent r", reviewer="r"), reviewSession="s2"),
+        [
+            "Task demo/audit is in review",
+            "InReview: Review by agent r",
+            "Agent r must finish its review (session s2); nobody else must act",
+        ],
+        id="a Task in review names the reviewing agent and its session",
+    ),
+    pytest.param(
+        task(
+            task_outlook.in_review("WaitingForPerson", "Waiting for a verdict of alice or bob", reviewer="alice, bob")
+        ),
+        [
+            "Task demo/audit is in review",
+            "WaitingForPerson: Waiting for a verdict of alice or bob",
+            "alice, bob must give a verdict: apply a Review of these digests",
+        ],
+        id="a Task reviewed by people names them",
+    ),
+    pytest.param(
+        task(task_outlook.blocked("NoIndependentReviewer", "No independent Agent has capability review; apply one")),
+        [
+            "Task demo/audit is stalled",
+            "NoIndependentReviewer: No independent Agent has capability review; apply one",
+            "You must act, or whoever applied it: nothing moves until what is said above is mended",
+        ],
+        id="a stalled Task says who must act",
+    ),
+    pytest.param(
+        task(task_outlook.finished(2, "r-2", None)),
+        [
+            "Task demo/audit is done",
+            "Accepted: The outputs of round 2 were accepted by Review r-2",
+            "Nobody must act: it is done",
+        ],
+        id="an accepted Task names the Review",
+    ),
+    pytest.param(
+        task(task_outlook.finished(None, None, ("HarnessFailed", "The program ended with exit code 3"))),
+        [
+            "Task demo/audit has failed",
+            "HarnessFailed: The program ended with exit code 3",
+            "NotAccepted: No output was accepted",
+            "Nobody will act: it is over. To try again, apply new work under another name",
+        ],
+        id="a failed Task says why",
+    ),
+    pytest.param(
+        task(None, observedGeneration=0),
+        [
+            "Task demo/audit has no conditions yet",
+            "The operator has not looked at it yet",
+            "The operator must act: see that it runs (`triplane cluster status`)",
+        ],
+        id="a Task nobody has seen points at the operator",
+    ),
+]
+
+
+@pytest.mark.parametrize(("obj", "sentences"), CASES)
+def test_the_explanation_reads(obj: dict[str, Any], sentences: list[str]) -> None:
+    assert explain(obj) == sentences
+
+
+@pytest.mark.parametrize(("obj", "sentences"), CASES)
+def test_every_reason_comes_from_a_condition(obj: dict[str, Any], sentences: list[str]) -> None:
+    said = {f"{c['reason']}: {c['message']}" for c in obj["status"].get("conditions", [])}
+    reasons = {line for line in explain(obj)[1:-1] if not line.startswith(("The operator", "The last rejection"))}
+    assert reasons <= said
+
+
+def test_a_status_about_an_older_spec_is_called_so() -> None:
+    obj = task(RUNNING, agent="a")
+    obj["metadata"]["generation"] = 3
+    assert "The operator has seen generation 1 of 3: what follows is about the older spec" in explain(obj)
+
+
+def test_an_object_being_deleted_says_what_happens_and_lists_live_sessions() -> None:
+    obj = task(RUNNING, agent="a")
+    obj["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    session = {
+        "kind": "AgentSession",
+        "metadata": {"name": "s", "namespace": "demo"},
+        "spec": {"role": "Producer"},
+        "status": {"state": "running", "conditions": []},
+    }
+    over = {**session, "metadata": {"name": "old"}, "status": {"state": "completed"}}
+    said = explain(obj, [session, over])
+    assert said[0] == "Task demo/audit is being deleted"
+    assert "AgentSession demo/s (producer) is at work" in said
+    assert not any("old" in line for line in said)
+    assert said[-1].startswith("Nobody must act: what it owns is being stopped")
+
+
+def test_a_suspended_agent_points_at_whoever_applied_it() -> None:
+    conditions = [{"type": "Ready", "status": "False", "reason": "Suspended", "message": "The Agent is suspended"}]
+    agent = {
+        "kind": "Agent",
+        "metadata": {"name": "a", "namespace": "demo", "generation": 1},
+        "spec": {},
+        "status": {"observedGeneration": 1, "conditions": conditions},
+    }
+    assert explain(agent) == [
+        "Agent demo/a is not Ready",
+        "Suspended: The Agent is suspended",
+        "Whoever applied it must act: mend what is said above",
+    ]

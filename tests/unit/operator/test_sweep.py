@@ -1,0 +1,123 @@
+"""The sweep: repairs, spots late watches, and refuses to act on the past."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from tests.unit.operator.objects import make
+
+from triplane.adapters.clock import SystemClock
+from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.operator.index import Change, Index
+from triplane.operator.rewind import HighWater, Rewound
+from triplane.operator.sweep import LATE_SECONDS, Overdue, Sweep
+
+
+class Lists:
+    """A cluster that answers LIST from a dictionary; ``during`` runs while a LIST is under way."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, list[dict[str, Any]]] = {}
+        self.version = 100
+        self.during: Any = lambda kind: None
+
+    async def list(self, kind: str, namespace: str | None = None) -> tuple[Sequence[dict[str, Any]], str]:
+        items, version = list(self.objects.get(kind, [])), self.version
+        self.during(kind)
+        return items, str(version)
+
+    async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
+        return {"metadata": {"uid": "this-cluster"}}
+
+
+def sweep(index: Index, lists: Lists, high_water: HighWater | None = None) -> Sweep:
+    return Sweep(lists, index, SystemClock(), high_water=high_water)  # type: ignore[arg-type]
+
+
+async def test_what_only_the_list_shows_is_taken_in_and_noted_as_late() -> None:
+    index, lists = Index(), Lists()
+    lists.objects["Task"] = [make("Task", "t", rv=5)]
+    it = sweep(index, lists)
+    assert await it.once() == 1
+    assert index.get("Task", "team", "t") is not None
+    assert it.overdue.stuck(SystemClock().monotonic() + LATE_SECONDS + 1) == {"Task"}
+    assert await it.once() == 0
+
+
+async def test_what_the_first_sweep_shows_is_not_late() -> None:
+    index, lists = Index(), Lists()
+    lists.objects["Task"] = [make("Task", "t", rv=5)]
+    it = sweep(index, lists)
+    await it.once(first=True)
+    assert it.overdue.stuck(SystemClock().monotonic() + 3600) == frozenset()
+
+
+async def test_what_the_list_lacks_is_gone() -> None:
+    changes: list[Change] = []
+    index, lists = Index(changes.append), Lists()
+    index.put(make("Task", "t", rv=5))
+    assert await sweep(index, lists).once() == 1
+    assert index.get("Task", "team", "t") is None
+    assert changes[-1].after is None
+
+
+async def test_what_appears_while_the_list_is_under_way_is_not_mistaken_for_deleted() -> None:
+    index, lists = Index(), Lists()
+
+    def appear(kind: str) -> None:
+        if kind == "Task":
+            lists.version = 101  # of the LISTs after this one
+            index.put(make("Task", "t", rv=101))
+
+    lists.during = appear
+    await sweep(index, lists).once()
+    assert index.get("Task", "team", "t") is not None
+
+
+async def test_a_list_from_the_past_deletes_nothing() -> None:
+    index, lists = Index(), Lists()
+    index.put(make("Task", "t", rv=500))
+    with pytest.raises(Rewound, match="500 was seen before"):
+        await sweep(index, lists).once()
+    assert index.get("Task", "team", "t") is not None
+
+
+async def test_a_restore_is_noticed_by_a_new_process_and_accepted_when_told_to() -> None:
+    sessions = MemorySessionStore(SystemClock())
+    lists = Lists()
+    lists.version = 1000
+
+    def process(*, accept: bool = False) -> Sweep:
+        return sweep(Index(), lists, HighWater(lists, sessions, accept_restore=accept))  # type: ignore[arg-type]
+
+    await process().once(first=True)
+    lists.version = 400
+    lists.objects["Task"] = [make("Task", "t", rv=300)]
+    with pytest.raises(Rewound):
+        await process().once(first=True)
+    accepting = process(accept=True)
+    await accepting.once(first=True)
+    lists.version = 450
+    await accepting.once()
+    await process().once(first=True)
+    lists.version = 420
+    with pytest.raises(Rewound):
+        await process().once(first=True)
+
+
+def test_a_delivery_clears_what_was_late_only_when_it_is_as_new() -> None:
+    overdue = Overdue()
+    overdue.listed("Task", "u", 7, 0.0)
+    overdue.delivered("u", 6, gone=False)
+    assert overdue.stuck(LATE_SECONDS + 1) == {"Task"}
+    overdue.delivered("u", 7, gone=False)
+    assert overdue.stuck(LATE_SECONDS + 1) == frozenset()
+
+
+def test_lateness_counts_from_the_first_list_that_showed_it() -> None:
+    overdue = Overdue()
+    overdue.listed("Task", "u", 7, 0.0)
+    overdue.listed("Task", "u", 8, LATE_SECONDS)
+    assert overdue.stuck(LATE_SECONDS + 1) == {"Task"}
+    overdue.delivered("u", 0, gone=True)
+    assert overdue.stuck(LATE_SECONDS + 1) == frozenset()
