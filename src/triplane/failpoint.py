@@ -9,6 +9,8 @@ name                                  where
 ====================================  ==================================================================
 ``log.append.before_commit``          the batch has its sequence numbers; COMMIT has not been sent
 ``log.append.after_commit``           COMMIT is acknowledged; no caller knows yet
+``gateway.append.before``             the store's transition is made; its log entries are not
+``gateway.append.after``              the entries are recorded; the caller has no answer yet
 ``cas.store.before_link``             the blob is whole and synced under its temporary name
 ``cas.store.after_link``              the blob is in its place; its folder is not synced yet
 ``kube.write.before``                 a create or status write is about to be sent to the API server

@@ -60,6 +60,11 @@ def files(root: Path) -> set[str]:
     return {str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir()}
 
 
+def changes(folder: Path) -> dict[Path, tuple[int, ...]]:
+    found = {path: path.lstat() for path in [folder, *folder.rglob("*")]}
+    return {path: (each.st_ino, each.st_mode, each.st_mtime_ns, each.st_ctime_ns) for path, each in found.items()}
+
+
 # What is on the disk, and in which order it got there
 
 
@@ -327,7 +332,7 @@ async def test_a_linked_folder_is_refused_and_named_and_its_target_untouched(
     elsewhere = tmp_path / "elsewhere"
     folder.rename(elsewhere)
     folder.symlink_to(elsewhere)
-    before = {path: path.stat() for path in elsewhere.rglob("*")}
+    before = changes(elsewhere)
     attempts: list[Callable[[], Any]] = [
         lambda: store.store(CONTENT),
         lambda: read(store),
@@ -342,7 +347,7 @@ async def test_a_linked_folder_is_refused_and_named_and_its_target_untouched(
         assert "links are never followed" in str(refused.value)
     with pytest.raises(Corrupt):
         assert [digest async for digest in store.list_digests()] == ["this is never reached"]
-    assert {path: path.stat() for path in elsewhere.rglob("*")} == before
+    assert changes(elsewhere) == before
 
 
 @pytest.mark.parametrize("name", ["blobs", "tmp", "quarantine"])
@@ -456,3 +461,23 @@ async def test_corrupt_quarantined_missing_and_erased_are_told_apart(root: Path)
     aside.unlink()
     with pytest.raises(BlobMissing, match=f"no blob {DIGEST}"):
         await read(store)
+
+
+async def test_a_cancelled_reader_still_reports_what_it_quarantined(root: Path) -> None:
+    reporting, reported = asyncio.Event(), asyncio.Event()
+
+    async def report(digest: str, where: str) -> None:
+        reporting.set()
+        await asyncio.sleep(0.1)
+        reported.set()
+
+    store = FilesystemContentStore(root, on_quarantine=report)
+    await store.store(CONTENT)
+    (root / LEAF).chmod(0o644)
+    (root / LEAF).write_bytes(b"bad")
+    reading = asyncio.create_task(read(store))
+    await reporting.wait()
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert reported.is_set()

@@ -46,6 +46,10 @@ class Api:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
         self._http.close()
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
@@ -65,6 +69,9 @@ class Api:
         """Create from raw octets, for what no JSON library writes."""
         headers = {"Content-Type": "application/json"}
         return self.request("POST", _path(kind, namespace), content=body, headers=headers)
+
+    def list(self, kind: str, namespace: str) -> httpx.Response:
+        return self.request("GET", _path(kind, namespace))
 
     def get(self, obj: Mapping[str, Any]) -> httpx.Response:
         return self.request("GET", _at(obj))

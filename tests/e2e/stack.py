@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
+from tests.e2e.api import Api, resource
 from tests.e2e.fixtures import find_kubectl
 
 from triplane.localcluster import installation
@@ -24,14 +26,16 @@ class Stack:
     """The installation and the three people who use it."""
 
     settings: Settings
+    admin: Api
 
     @classmethod
     def start(cls, home: Path, **settings: Any) -> "Stack":
         chosen = Settings(home=home, programs=PROGRAMS, **settings)
         asyncio.run(installation.up(chosen, namespaces=["demo"], fsync=False))
-        return cls(chosen)
+        return cls(chosen, Api(chosen.secrets / "kubeconfig-admin"))
 
     def stop(self) -> None:
+        self.admin.close()
         asyncio.run(installation.down(self.settings))
 
     def kubectl(self, *arguments: str, as_: str = "admin", stdin: str | None = None, check: bool = True) -> str:
@@ -67,12 +71,16 @@ class Stack:
         self.kubectl("apply", "-f", "-", as_=as_, stdin=text)
 
     def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
-        text = self.kubectl("get", kind, "-n", namespace, name, "-o", "json", "--ignore-not-found")
-        found: dict[str, Any] | None = json.loads(text) if text.strip() else None
+        """The object, read as admin; None when there is none."""
+        answer = self.admin.get(resource(kind, namespace, name, {}))
+        if answer.status_code == httpx.codes.NOT_FOUND:
+            return None
+        found: dict[str, Any] = answer.raise_for_status().json()
         return found
 
     def list(self, kind: str, namespace: str) -> list[dict[str, Any]]:
-        items: list[dict[str, Any]] = json.loads(self.kubectl("get", kind, "-n", namespace, "-o", "json"))["items"]
+        """All of that kind."""
+        items: list[dict[str, Any]] = self.admin.list(kind, namespace).raise_for_status().json()["items"]
         return items
 
     def wait(
@@ -85,7 +93,7 @@ class Stack:
             if obj is not None and until(obj):
                 return obj
             assert time.monotonic() < deadline, f"{kind} {name}: {json.dumps((obj or {}).get('status'), indent=1)}"
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def people(self, namespace: str) -> None:
         """Make a namespace in which alice and bob may work."""
@@ -116,16 +124,6 @@ def has(type_: str, status: str, reason: str | None = None) -> Callable[[dict[st
         return found["status"] == status and reason in (None, found["reason"])
 
     return check
-
-
-def resource(kind: str, namespace: str, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
-    """An object as a user would write it."""
-    return {
-        "apiVersion": "triplane.dev/v1alpha1",
-        "kind": kind,
-        "metadata": {"namespace": namespace, "name": name},
-        "spec": dict(spec),
-    }
 
 
 def agent(

@@ -46,22 +46,21 @@ def _shown(stack: Stack, name: str) -> str:
 
 def _pending(stack: Stack) -> str:
     stack.apply(task(NAMESPACE, "pending", graphRef={"name": "missing"}))
-    stack.wait("task", NAMESPACE, "pending", has("ResolvedRefs", "False", "GraphNotFound"))
+    stack.wait("Task", NAMESPACE, "pending", has("ResolvedRefs", "False", "GraphNotFound"))
     return "pending"
 
 
 def _running(stack: Stack) -> str:
     stack.apply(*agent(NAMESPACE, "slow", ["write"], SLEEP="300"))
     stack.apply(task(NAMESPACE, "running", agentRef={"name": "slow"}))
-    stack.wait("task", NAMESPACE, "running", has("Succeeded", "Unknown", "Running"))
+    stack.wait("Task", NAMESPACE, "running", has("Succeeded", "Unknown", "Running"))
     return "running"
 
 
 def _reviewing(stack: Stack) -> str:
     stack.apply(*agent(NAMESPACE, "slow-judge", ["slow-review"], SLEEP="300"), as_="bob")
     stack.apply(task(NAMESPACE, "reviewing", review={"capability": "slow-review"}))
-    stack.wait(
-        "task", NAMESPACE, "reviewing",
+    stack.wait("Task", NAMESPACE, "reviewing",
         lambda obj: "Agent slow-judge is working" in condition(obj, "Succeeded")["message"],
     )  # fmt: skip
     return "reviewing"
@@ -70,20 +69,20 @@ def _reviewing(stack: Stack) -> str:
 def _rejected(stack: Stack) -> str:
     stack.apply(*agent(NAMESPACE, "strict", ["strict-review"], STRICT="1"), as_="bob")
     stack.apply(task(NAMESPACE, "rejected", review={"capability": "strict-review"}, maxReworks=0))
-    stack.wait("task", NAMESPACE, "rejected", has("Succeeded", "False"))
+    stack.wait("Task", NAMESPACE, "rejected", has("Succeeded", "False"))
     return "rejected"
 
 
 def _stalled(stack: Stack) -> str:
     stack.apply(*agent(NAMESPACE, "crony", ["crony-review"]))
     stack.apply(task(NAMESPACE, "stalled", review={"capability": "crony-review"}))
-    stack.wait("task", NAMESPACE, "stalled", has("Stalled", "True", "NoIndependentReviewer"))
+    stack.wait("Task", NAMESPACE, "stalled", has("Stalled", "True", "NoIndependentReviewer"))
     return "stalled"
 
 
 def _succeeded(stack: Stack) -> str:
     stack.apply(task(NAMESPACE, "succeeded"))
-    stack.wait("task", NAMESPACE, "succeeded", has("Succeeded", "True"))
+    stack.wait("Task", NAMESPACE, "succeeded", has("Succeeded", "True"))
     return "succeeded"
 
 
@@ -122,16 +121,16 @@ def test_kubectl_get_triplane_and_wait_work(spine: Stack) -> None:
 
 def test_stalled_task_heals_when_another_user_applies_a_reviewer(spine: Stack) -> None:
     spine.apply(task(NAMESPACE, "heals", review={"capability": "late-review"}))
-    spine.wait("task", NAMESPACE, "heals", has("Stalled", "True", "NoIndependentReviewer"))
+    spine.wait("Task", NAMESPACE, "heals", has("Stalled", "True", "NoIndependentReviewer"))
     spine.apply(*agent(NAMESPACE, "late", ["late-review"]), as_="bob")
-    done = spine.wait("task", NAMESPACE, "heals", has("Succeeded", "True"))
+    done = spine.wait("Task", NAMESPACE, "heals", has("Succeeded", "True"))
     assert condition(done, "Stalled")["status"] == "False"
 
 
 def test_a_person_reviews_with_kubectl_and_only_as_an_independent_user(spine: Stack) -> None:
     people = [f"system:serviceaccount:people:{name}" for name in ("alice", "bob")]
     spine.apply(task(NAMESPACE, "judged", review={"people": people}))
-    waiting = spine.wait("task", NAMESPACE, "judged", has("Succeeded", "Unknown", "WaitingForPerson"))
+    waiting = spine.wait("Task", NAMESPACE, "judged", has("Succeeded", "Unknown", "WaitingForPerson"))
     subjects = [{"name": out["name"], "digest": out["digest"]} for out in waiting["status"]["outputs"]]
     verdict = {
         "taskRef": {"name": "judged", "uid": waiting["metadata"]["uid"]},
@@ -139,20 +138,20 @@ def test_a_person_reviews_with_kubectl_and_only_as_an_independent_user(spine: St
     }  # fmt: skip
     spine.apply(resource("Review", NAMESPACE, "by-alice", verdict), as_="alice")
     told = spine.wait(
-        "task", NAMESPACE, "judged", lambda obj: "who controls the producing" in condition(obj, "Succeeded")["message"]
+        "Task", NAMESPACE, "judged", lambda obj: "who controls the producing" in condition(obj, "Succeeded")["message"]
     )
     assert condition(told, "Succeeded")["status"] == "Unknown"
     spine.apply(resource("Review", NAMESPACE, "by-bob", verdict), as_="bob")
-    done = spine.wait("task", NAMESPACE, "judged", has("Succeeded", "True"))
+    done = spine.wait("Task", NAMESPACE, "judged", has("Succeeded", "True"))
     assert "by-bob" in condition(done, "Succeeded")["message"]
 
 
 def test_rejected_work_is_mended_in_the_same_session_because_of_the_findings(spine: Stack) -> None:
     spine.apply(*agent(NAMESPACE, "picky", ["picky-review"], STRICT="1"), as_="bob")
     spine.apply(task(NAMESPACE, "mended", review={"capability": "picky-review"}))
-    done = spine.wait("task", NAMESPACE, "mended", has("Succeeded", "True"))
+    done = spine.wait("Task", NAMESPACE, "mended", has("Succeeded", "True"))
     assert done["status"]["round"] == 2
-    sessions = [s for s in spine.list("agentsession", NAMESPACE) if s["spec"]["taskRef"]["name"] == "mended"]
+    sessions = [s for s in spine.list("AgentSession", NAMESPACE) if s["spec"]["taskRef"]["name"] == "mended"]
     producer = [s for s in sessions if s["spec"]["role"] == "Producer"]
     assert len(producer) == 1
     assert producer[0]["status"]["run"] == 2
@@ -163,13 +162,13 @@ def test_findings_without_effect_fail_the_task(spine: Stack) -> None:
     spine.apply(*agent(NAMESPACE, "stubborn", ["write"], STUBBORN="1"))
     spine.apply(*agent(NAMESPACE, "picky", ["picky-review"], STRICT="1"), as_="bob")
     spine.apply(task(NAMESPACE, "unmended", agentRef={"name": "stubborn"}, review={"capability": "picky-review"}))
-    spine.wait("task", NAMESPACE, "unmended", has("Succeeded", "False", "ReworksExhausted"))
+    spine.wait("Task", NAMESPACE, "unmended", has("Succeeded", "False", "ReworksExhausted"))
 
 
 def test_failing_harness_is_retried_once_and_then_named(spine: Stack) -> None:
     spine.apply(*agent(NAMESPACE, "broken", ["write"], FAIL="on purpose"))
     spine.apply(task(NAMESPACE, "fails", agentRef={"name": "broken"}))
-    failed = spine.wait("task", NAMESPACE, "fails", has("Succeeded", "False", "HarnessFailed"))
+    failed = spine.wait("Task", NAMESPACE, "fails", has("Succeeded", "False", "HarnessFailed"))
     assert "on purpose" in condition(failed, "Succeeded")["message"]
     assert failed["status"]["runs"] == 2
 
@@ -177,24 +176,24 @@ def test_failing_harness_is_retried_once_and_then_named(spine: Stack) -> None:
 def test_deleting_a_running_task_ends_its_session_and_keeps_the_evidence(spine: Stack) -> None:
     spine.apply(*agent(NAMESPACE, "sleeper", ["write"], SLEEP="300"))
     spine.apply(task(NAMESPACE, "doomed", agentRef={"name": "sleeper"}))
-    obj = spine.wait("task", NAMESPACE, "doomed", has("Succeeded", "Unknown", "Running"))
+    obj = spine.wait("Task", NAMESPACE, "doomed", has("Succeeded", "Unknown", "Running"))
     session = obj["status"]["session"]
-    uid = spine.get("agentsession", NAMESPACE, session)["metadata"]["uid"]  # type: ignore[index]
+    uid = spine.get("AgentSession", NAMESPACE, session)["metadata"]["uid"]  # type: ignore[index]
     spine.kubectl("delete", "task", "-n", NAMESPACE, "doomed", "--wait=true")
     types = _until(lambda: _events(spine, uid), lambda found: "run.revoked" in found)
     assert {"session.offered", "run.permitted", "run.claimed", "run.started", "run.revoked"} <= types
-    assert _until(lambda: spine.get("agentsession", NAMESPACE, session), lambda found: found is None) is None
+    assert _until(lambda: spine.get("AgentSession", NAMESPACE, session), lambda found: found is None) is None
     gone = _events(spine, obj["metadata"]["uid"])
     assert {"resource.observed", "task.placed", "resource.gone"} <= gone
 
 
 def test_lineage_is_answered_after_everything_was_deleted(spine: Stack) -> None:
     spine.apply(task(NAMESPACE, "kept"))
-    done = spine.wait("task", NAMESPACE, "kept", has("Succeeded", "True"))
+    done = spine.wait("Task", NAMESPACE, "kept", has("Succeeded", "True"))
     digest = done["status"]["outputs"][0]["digest"]
     artifact = done["status"]["outputs"][0]["artifact"]
     spine.kubectl("delete", "task", "-n", NAMESPACE, "kept")
-    _until(lambda: spine.get("artifact", NAMESPACE, artifact), lambda found: found is None)
+    _until(lambda: spine.get("Artifact", NAMESPACE, artifact), lambda found: found is None)
     lineage = spine.triplane("lineage", digest)
     assert "Task spine/kept" in lineage
     assert "Approve by Agent judge" in lineage
@@ -204,14 +203,14 @@ def test_lineage_is_answered_after_everything_was_deleted(spine: Stack) -> None:
 def test_node_makes_its_task_and_does_not_work_twice(spine: Stack) -> None:
     step = {key: value for key, value in task(NAMESPACE, "x")["spec"].items() if key != "graphRef"}
     spine.apply(resource("Node", NAMESPACE, "n", {"graphRef": {"name": "g"}, "steps": [{"name": "only", **step}]}))
-    spine.wait("node", NAMESPACE, "n", has("Succeeded", "True"))
-    made = spine.get("task", NAMESPACE, "n-only")
+    spine.wait("Node", NAMESPACE, "n", has("Succeeded", "True"))
+    made = spine.get("Task", NAMESPACE, "n-only")
     assert made is not None
     assert made["spec"]["onBehalfOf"] == "system:serviceaccount:people:alice"
     spine.kubectl("delete", "task", "-n", NAMESPACE, "n-only")
-    node = spine.wait("node", NAMESPACE, "n", lambda obj: "was deleted since" in condition(obj, "Succeeded")["message"])
+    node = spine.wait("Node", NAMESPACE, "n", lambda obj: "was deleted since" in condition(obj, "Succeeded")["message"])
     assert condition(node, "Succeeded")["status"] == "True"
-    assert spine.get("task", NAMESPACE, "n-only") is None
+    assert spine.get("Task", NAMESPACE, "n-only") is None
 
 
 def test_the_chain_verifies_after_all_of_this(spine: Stack) -> None:

@@ -110,6 +110,8 @@ async def _serve_on(listener: socket.socket, backends: GatewayBackends, settings
     config = uvicorn.Config(
         app,
         log_config=None,
+        log_level="warning",
+        proxy_headers=False,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_SECONDS,

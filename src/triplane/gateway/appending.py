@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from triplane.audit.model import EventBody, EventFilter
 from triplane.domain import events
+from triplane.failpoint import failpoint
 from triplane.ports import EventLog
 
 
@@ -14,9 +15,11 @@ async def ensure_recorded(log: EventLog, bodies: Sequence[EventBody]) -> None:
     """
     if not bodies:
         return
+    failpoint("gateway.append.before")
     recorded = await log.get_many([body.id for body in bodies])
     if missing := [body for body in bodies if body.id not in recorded]:
         await log.append(missing)
+    failpoint("gateway.append.after")
 
 
 async def next_of_blob(log: EventLog, kind: str, digest: str) -> int:

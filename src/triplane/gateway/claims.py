@@ -49,6 +49,8 @@ async def hello(runner: str, request: Request, gateway: GatewayDep, caller: Call
                 lost.add((view.offer.session_uid, run.run))
                 bodies += events.run_history(view, run)
     await ensure_recorded(gateway.backends.log, bodies)
+    for known in [key for key in gateway.undelivered if key[0] == runner and key[1] != body.instance]:
+        del gateway.undelivered[known]
     _log.info("runner said hello", runner=runner, instance=body.instance, lost=len(lost))
     return json_answer({"lost": [list(pair) for pair in sorted(lost)]})
 

@@ -131,7 +131,9 @@ async def _stop(settings: Settings, progress: Progress) -> None:
 
 
 def _supervisor(settings: Settings, kubeconfig: Path | None, *, fsync: bool) -> ManagedProcess:
-    arguments = [] if kubeconfig is None else ["--kubeconfig", str(kubeconfig)]
+    arguments = ["--release", release()]
+    if kubeconfig is not None:
+        arguments += ["--kubeconfig", str(kubeconfig)]
     if not fsync:
         arguments.append("--no-fsync")
     return ManagedProcess(
@@ -140,7 +142,6 @@ def _supervisor(settings: Settings, kubeconfig: Path | None, *, fsync: bool) -> 
         home=settings.home,
         env={**_passed_settings(settings), **_proxies()},
         grace=_SUPERVISOR_GRACE,
-        release=release(),
     )
 
 

@@ -60,6 +60,12 @@ def identify(pid: int) -> Identity | None:
     return Identity(pid, int(fields[19]), Path("/proc/sys/kernel/random/boot_id").read_text().strip())
 
 
+def age_seconds(identity: Identity) -> float:
+    """How long ago it was started."""
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    return uptime - identity.started / os.sysconf("SC_CLK_TCK")
+
+
 def reap(pid: int) -> None:
     """Collect ``pid``'s exit status if it is an ended child of ours."""
     with contextlib.suppress(ChildProcessError):
@@ -197,7 +203,7 @@ class ManagedProcess:
         """Start it detached, in its own session, output appended to the log; no-op while it runs. Two callers
         never start it twice. Raises ``Unavailable`` when the program cannot be executed."""
         private_directory(self.pidfile.parent)
-        with exclusive(self.pidfile.with_suffix(".lock")):
+        with exclusive(self.pidfile.with_name(f".{self.name}.starting")):
             return self.running() or self._spawn()
 
     def _spawn(self) -> Identity:

@@ -16,8 +16,7 @@ import httpx
 from pydantic import SecretStr
 
 from triplane import endpoints
-from triplane.localcluster.process import ManagedProcess, Probe
-from triplane.localcluster.release import release
+from triplane.localcluster.process import ManagedProcess, Probe, age_seconds
 from triplane.settings import Settings
 
 _COMMON = ("gateway_url", "lease_seconds", "log_level")
@@ -40,16 +39,17 @@ class Service:
         return self.process.name
 
 
-def services(settings: Settings) -> Sequence[Service]:
-    """In the order in which they start."""
+def services(settings: Settings, release: str = "") -> Sequence[Service]:
+    """In the order in which they start. One that was started from another ``release`` is not current (for finding
+    and stopping them it does not matter)."""
     kept = () if settings.database_host else (_postgres(settings),)
     gateway = {"kubeconfig": settings.secrets / "kubeconfig-gateway"}
     operator = {"kubeconfig": settings.secrets / "kubeconfig-operator"}
     return (
         *kept,
-        _http(settings, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
-        _http(settings, "operator", operator, ("namespace", "accept_restore", *_DATABASE, *_COMMON)),
-        _runner(settings),
+        _http(settings, release, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
+        _http(settings, release, "operator", operator, ("namespace", "accept_restore", *_DATABASE, *_COMMON)),
+        _runner(settings, release),
     )
 
 
@@ -88,15 +88,15 @@ def postmaster_ready(folder: Path, pid: int) -> bool:
     return len(lines) >= 8 and lines[0].strip() == str(pid) and lines[7].strip() == "ready"
 
 
-def _python(settings: Settings, name: str, module: str, env: Mapping[str, str]) -> ManagedProcess:
+def _python(settings: Settings, release: str, name: str, module: str, env: Mapping[str, str]) -> ManagedProcess:
     # -P: the folder the user happens to stand in is not a place to import from.
     return ManagedProcess(
-        name, [sys.executable, "-P", "-m", module], home=settings.home, env=env, grace=15.0, release=release()
+        name, [sys.executable, "-P", "-m", module], home=settings.home, env=env, grace=15.0, release=release
     )
 
 
-def _http(settings: Settings, name: str, own: Mapping[str, Any], passed: Sequence[str]) -> Service:
-    process = _python(settings, name, f"triplane.{name}", _environment(settings, own, passed))
+def _http(settings: Settings, release: str, name: str, own: Mapping[str, Any], passed: Sequence[str]) -> Service:
+    process = _python(settings, release, name, f"triplane.{name}", _environment(settings, own, passed))
     return Service(process, _get(settings, name, "/readyz"), _get(settings, name, "/healthz"))
 
 
@@ -114,13 +114,13 @@ def _get(settings: Settings, name: str, path: str) -> Probe:
     return probe
 
 
-def _runner(settings: Settings) -> Service:
+def _runner(settings: Settings, release: str) -> Service:
     passed = ("programs", "runner", "runner_slots", "allow_unisolated", *_COMMON)
-    process = _python(settings, "runner", "triplane.session", _environment(settings, {}, passed))
+    process = _python(settings, release, "runner", "triplane.session", _environment(settings, {}, passed))
 
     async def ready() -> bool:
-        before = process.running()
-        await asyncio.sleep(_SETTLE_SECONDS)  # it serves nothing; one that cannot start ends at once
-        return before is not None and process.running() == before
+        # It serves nothing; one that cannot start ends at once.
+        identity = process.running()
+        return identity is not None and age_seconds(identity) >= _SETTLE_SECONDS
 
     return Service(process, ready)

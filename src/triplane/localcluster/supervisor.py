@@ -38,10 +38,11 @@ _ALIVE_MISSES = 6
 class Supervisor:
     """Starts, keeps and stops the processes of one home."""
 
-    def __init__(self, settings: Settings, *, kubeconfig: Path | None, fsync: bool = True) -> None:
+    def __init__(self, settings: Settings, *, kubeconfig: Path | None, fsync: bool = True, release: str = "") -> None:
         """``kubeconfig`` is an administrator's of an existing cluster; None: run the local control plane."""
         self._settings = settings
         self._kubeconfig = kubeconfig
+        self._release = release
         self._cluster = LocalCluster(settings, fsync=fsync) if kubeconfig is None else None
         self._path = settings.run / "supervisor.json"
         self._state = SupervisorState(pid=os.getpid(), phase=Phase.STARTING)
@@ -72,7 +73,7 @@ class Supervisor:
 
     async def _start(self) -> Sequence[Service]:
         """Control plane and database side by side, then what needs both."""
-        listed = services(self._settings)
+        listed = services(self._settings, self._release)
         database = [service for service in listed if service.name == "postgres"]
         async with _first_error(), asyncio.TaskGroup() as tasks:
             control_plane = tasks.create_task(self._start_cluster())
@@ -184,14 +185,16 @@ async def _first_error() -> AsyncIterator[None]:
         raise group.exceptions[0] from group
 
 
-async def _main(settings: Settings, kubeconfig: Path | None, fsync: bool) -> None:
+async def _main(settings: Settings, options: argparse.Namespace) -> None:
     lock = try_lock(settings.run / "supervisor.lock")
     if lock is None:
         raise Unavailable(f"another supervisor of {settings.home} is running; see `triplane status`")
     task = asyncio.current_task()
     assert task is not None
     loop = asyncio.get_running_loop()
-    supervisor = Supervisor(settings, kubeconfig=kubeconfig, fsync=fsync)
+    supervisor = Supervisor(
+        settings, kubeconfig=options.kubeconfig, fsync=not options.no_fsync, release=options.release
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, supervisor.end, task)
     try:
@@ -206,8 +209,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Keep Triplane's processes running.")
     parser.add_argument("--kubeconfig", type=Path, help="an administrator's, of an existing cluster")
     parser.add_argument("--no-fsync", action="store_true", help="for tests: etcd may lose a power cut's seconds")
-    options = parser.parse_args()
+    parser.add_argument("--release", default="", help="names the program that is started")
     try:
-        asyncio.run(_main(Settings(), options.kubeconfig, not options.no_fsync))
+        asyncio.run(_main(Settings(), parser.parse_args()))
     except TriplaneError as failure:
         sys.exit(str(failure))

@@ -5,6 +5,7 @@ harness left in its outputs.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -176,7 +177,8 @@ def remove_leftovers(sessions: Path) -> list[str]:
     for folder in sorted(sessions.iterdir()):
         if folder.is_symlink() or not folder.is_dir() or _owner_lives(folder):
             continue
-        remove_tree(folder)
+        with contextlib.suppress(FileNotFoundError):  # another runner removes it as well
+            remove_tree(folder)
         removed.append(folder.name)
     return removed
 

@@ -101,7 +101,8 @@ import asyncio, sys
 from pathlib import Path
 from triplane.localcluster import installation
 from triplane.settings import Settings
-asyncio.run(installation.up(Settings(home=Path(sys.argv[1])), fsync=False, progress=lambda line: print(line, flush=True)))
+settings = Settings(home=Path(sys.argv[1]))
+asyncio.run(installation.up(settings, fsync=False, progress=lambda line: print(line, flush=True)))
 """
 
 

@@ -44,7 +44,7 @@ async def test_a_right_in_one_namespace_opens_that_namespace_only(world: World, 
     assert (await world.call("GET", "/v1/log/entries", ALICE)).status_code == 403
 
 
-async def test_a_namespace_opens_only_the_blobs_of_its_artifacts(world: World, apiserver: FakeApiServer) -> None:
+async def test_a_namespace_opens_only_the_blobs_of_its_tasks(world: World, apiserver: FakeApiServer) -> None:
     mine, foreign = await world.backends.content.store(b"mine"), await world.backends.content.store(b"foreign")
     for namespace, digest in (("team", mine), ("other", foreign)):
         await world.backends.graph.create(
@@ -52,7 +52,13 @@ async def test_a_namespace_opens_only_the_blobs_of_its_artifacts(world: World, a
                 f"uid-{namespace}", "Artifact", namespace, "a", 1, {}, {"digest": digest}, requester=None, seq=2
             )
         )
+    given = await world.backends.content.store(b"an input")
+    task = {"inputs": [{"name": "in", "digest": given}]}
+    await world.backends.graph.create(
+        ResourceRecord("uid-task", "Task", "team", "t", 1, {}, task, requester=None, seq=3)
+    )
     apiserver.grant("alice", "get", "artifacts", "team")
+    assert (await world.call("GET", f"/v1/blobs/{given}?namespace=team", ALICE)).content == b"an input"
     assert (await world.call("GET", f"/v1/blobs/{mine}?namespace=team", ALICE)).content == b"mine"
     assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)).status_code == 403
     assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=other", ALICE)).status_code == 403

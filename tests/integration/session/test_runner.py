@@ -7,6 +7,7 @@ import statistics
 import sys
 import time
 import uuid
+from datetime import datetime
 from pathlib import Path
 
 from tests.integration.session.processes import running, until
@@ -62,8 +63,6 @@ async def test_a_run_starts_soon_after_it_may(world: World) -> None:
             done = await world.done(uid)
             assert done.run.claimed_at is not None
             assert done.run.started_at is not None
-            from datetime import datetime
-
             claimed, started = (datetime.fromisoformat(at) for at in (done.run.claimed_at, done.run.started_at))
             delays.append((started - claimed).total_seconds())
             assert time.monotonic() - began < 30

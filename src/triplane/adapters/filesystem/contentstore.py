@@ -81,6 +81,10 @@ class FilesystemContentStore:
         return bad is None
 
     async def _quarantine(self, digits: str, seen: os.stat_result | None) -> Path | None:
+        """Move aside and report, both or neither: a reader that is cancelled meanwhile must not silence it."""
+        return await _uncancelled(asyncio.create_task(self._move_and_report(digits, seen)))
+
+    async def _move_and_report(self, digits: str, seen: os.stat_result | None) -> Path | None:
         moved = await _to_end(self._shards.quarantine, digits, seen)
         if moved is not None and self._on_quarantine is not None:
             await self._on_quarantine(digest_of_hex(digits), str(moved))
@@ -167,19 +171,27 @@ class _Reader:
 
 
 async def _to_end(function: Callable[..., T], *arguments: object) -> T:
-    """Run in a thread that is never abandoned half-way: cancellation is delivered after it has ended.
+    """Run in a thread that is never abandoned half-way.
 
-    Without this a cancelled ``store`` would leave an open, unnamed temporary file behind.
+    Without this a cancelled ``store`` would leave an open temporary file behind that nobody knows of.
     """
-    work = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    work = asyncio.create_task(asyncio.to_thread(function, *arguments))
+    try:
+        return await _uncancelled(work)
+    except asyncio.CancelledError:
+        if not work.cancelled() and work.exception() is None:
+            _close(work.result())
+        raise
+
+
+async def _uncancelled(work: asyncio.Task[T]) -> T:
+    """Its result; cancellation is delivered after it has ended, however often it is asked for."""
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         while not work.done():
-            with suppress(asyncio.CancelledError):  # asked again: still not before the thread has ended
+            with suppress(asyncio.CancelledError):
                 await asyncio.wait([work])
-        if not work.cancelled() and work.exception() is None:
-            _close(work.result())
         raise
 
 

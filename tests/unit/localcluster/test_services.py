@@ -1,0 +1,117 @@
+"""What each process is told: its own account and settings, and nothing that belongs to another."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from triplane import endpoints
+from triplane.localcluster.ports import free_port, is_free
+from triplane.localcluster.services import Service, postmaster_ready, services
+from triplane.settings import Settings
+
+ALL_SET = {
+    "programs": Path("/programs"),
+    "database_host": "db.example",
+    "database_password": SecretStr("hush"),
+    "namespace": "work",
+    "allow_unisolated": True,
+    "token": SecretStr("a-token"),
+    "log_level": "DEBUG",
+}
+
+
+def by_name(settings: Settings) -> dict[str, Service]:
+    return {service.name: service for service in services(settings)}
+
+
+def test_the_embedded_database_starts_first_and_the_runner_last(tmp_path: Path) -> None:
+    assert list(by_name(Settings(home=tmp_path))) == ["postgres", "gateway", "operator", "runner"]
+
+
+def test_an_external_database_is_not_started(tmp_path: Path) -> None:
+    assert "postgres" not in by_name(Settings(home=tmp_path, database_host="db.example"))
+
+
+def test_each_has_its_own_kubeconfig_and_the_runner_none(tmp_path: Path) -> None:
+    found = {
+        name: service.process.env.get("TRIPLANE_KUBECONFIG")
+        for name, service in by_name(Settings(home=tmp_path, kubeconfig=tmp_path / "admin")).items()
+    }
+    assert found == {
+        "postgres": None,
+        "gateway": str(tmp_path / "secrets" / "kubeconfig-gateway"),
+        "operator": str(tmp_path / "secrets" / "kubeconfig-operator"),
+        "runner": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("gateway", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME"}),
+        ("operator", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME", "NAMESPACE"}),
+        ("runner", {"PROGRAMS", "ALLOW_UNISOLATED", "LOG_LEVEL", "HOME"}),
+    ],
+)
+def test_each_is_told_what_it_needs_and_no_more(name: str, told: set[str], tmp_path: Path) -> None:
+    process = by_name(Settings(home=tmp_path, **ALL_SET))[name].process  # type: ignore[arg-type]
+    names = {key.removeprefix("TRIPLANE_") for key in process.env if key.startswith("TRIPLANE_")}
+    assert names == told
+
+
+@pytest.mark.parametrize("name", ["gateway", "operator", "runner"])
+def test_what_it_is_told_are_settings_it_accepts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    process = by_name(Settings(home=tmp_path, **ALL_SET))[name].process  # type: ignore[arg-type]
+    for key, value in process.env.items():
+        monkeypatch.setenv(key, value)
+    understood = Settings()
+    assert understood.home == tmp_path
+    assert understood.log_level == "DEBUG"
+    assert understood.allow_unisolated is (name == "runner")
+
+
+def test_a_new_release_makes_only_our_own_processes_outdated(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    old, new = (
+        {service.name: service.process.fingerprint for service in services(settings, release)} for release in ("1", "2")
+    )
+    assert {name for name in old if old[name] != new[name]} == {"gateway", "operator", "runner"}
+
+
+async def test_a_process_that_announced_nothing_is_not_ready(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path)
+    assert not await by_name(settings)["gateway"].ready()
+    endpoints.announce(settings.run, "gateway", f"http://127.0.0.1:{free_port()}")
+    assert not await by_name(settings)["gateway"].ready()
+
+
+@pytest.mark.parametrize(
+    ("lines", "ready"),
+    [
+        pytest.param(["77", *"abcdef", "ready   "], True, id="it accepts connections"),
+        pytest.param(["77", *"abcdef", "starting"], False, id="it is starting"),
+        pytest.param(["78", *"abcdef", "ready   "], False, id="the file is of an earlier server"),
+        pytest.param(["77"], False, id="the file is half written"),
+        pytest.param(None, False, id="there is no file"),
+    ],
+)
+def test_postgres_is_ready_when_its_own_pidfile_says_so(lines: list[str] | None, ready: bool, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    if lines is not None:
+        (tmp_path / "data" / "postmaster.pid").write_text("\n".join(lines) + "\n")
+    assert postmaster_ready(tmp_path, 77) is ready
+
+
+def test_a_taken_port_is_not_free() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert not is_free(port)
+    assert is_free(port)
+    assert not is_free(0)
+
+
+def test_our_own_environment_names_no_setting() -> None:
+    assert not [name for name in os.environ if name.startswith("TRIPLANE_DATABASE")]
