@@ -7,6 +7,7 @@ from triplane.api.conditions import CONDITION_TYPES
 from triplane.api.crd import CATEGORY, render
 from triplane.api.kinds import KINDS
 from triplane.api.meta import PHASE_OF, TERMINAL, Phase, Resource, State
+from triplane.api.reasons import REASONS
 from triplane.api.text import API_VERSION, GROUP, PLAIN_LINE, PLAIN_TEXT
 
 GENERATED = "<!-- Generated from src/triplane/api by `make generate`; do not edit. -->"
@@ -97,7 +98,22 @@ def states_page() -> str:
 def pages() -> Mapping[str, str]:
     """Path under ``docs/reference`` to text, for every generated page."""
     kinds = {f"kinds/{kind.lower()}.md": kind_page(cls) for kind, cls in KINDS.items()}
-    return {**kinds, "states.md": states_page()}
+    return {**kinds, "states.md": states_page(), "reasons.md": reasons_page()}
+
+
+def reasons_page() -> str:
+    """The Markdown page of every reason, with its meaning and who must act."""
+    lines = [
+        GENERATED,
+        "# Reasons",
+        "",
+        "What `reason` can be in a condition or an Event. Reasons are API: match on them, not on messages.",
+        "",
+        "| reason | what it means | who must act |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {reason.meaning} | {reason.act} |" for name, reason in REASONS.items()]
+    return "\n".join(lines) + "\n"
 
 
 def _first_visit(kind_cls: type[Resource]) -> list[str]:

@@ -62,9 +62,9 @@ async def _artifacts(gateway: Gateway, subject: str) -> list[ResourceRecord]:
     return [record] if record is not None and record.kind == "Artifact" else []
 
 
-async def _artifacts_by_digest(gateway: Gateway) -> dict[str, list[ResourceRecord]]:
+async def _artifacts_by_digest(gateway: Gateway, namespace: str | None = None) -> dict[str, list[ResourceRecord]]:
     found: dict[str, list[ResourceRecord]] = {}
-    records = await gateway.backends.graph.list("Artifact")
+    records = await gateway.backends.graph.list("Artifact", namespace)
     for record in sorted(records, key=lambda record: record.seq, reverse=True):
         found.setdefault(str(record.spec.get("digest")), []).append(record)
     return found
@@ -89,7 +89,9 @@ async def _gather(gateway: Gateway, artifact: ResourceRecord) -> LineageFacts:
         agent=await _record(gateway, agent_uid),
         execution=execution,
         consumed=consumed,
-        origins=await _origins(gateway, [digest for _, digest in material_digests(artifact, execution, consumed)]),
+        origins=await _origins(
+            gateway, artifact.namespace, [digest for _, digest in material_digests(artifact, execution, consumed)]
+        ),
         reviews=await _reviews(gateway, artifact),
     )
 
@@ -117,10 +119,11 @@ async def _consumed(gateway: Gateway, session_uid: str | None) -> list[tuple[str
     return [(str(edge.data.get("name", "")), edge.target) for edge in edges]
 
 
-async def _origins(gateway: Gateway, digests: Sequence[str]) -> dict[str, list[Origin]]:
+async def _origins(gateway: Gateway, namespace: str, digests: Sequence[str]) -> dict[str, list[Origin]]:
+    """Artifacts of the same namespace with these digests: the reader was let into that one only."""
     if not digests:
         return {}
-    known = await _artifacts_by_digest(gateway)
+    known = await _artifacts_by_digest(gateway, namespace)
     return {
         digest: [
             Origin(artifact, await _record(gateway, _uid(artifact.spec.get("taskRef")))) for artifact in known[digest]

@@ -15,8 +15,8 @@ import shutil
 import signal
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,9 +89,21 @@ async def ensure_binaries(cache: Path, progress: Progress) -> Mapping[str, Path]
                 f"building {', '.join(p.name for p in missing)} from source with {go} into {folder}; "
                 "once per version, about 5 minutes on two cores"
             )
-            for program in missing:
-                await _build(go, program, paths[program.name], cache, progress)
+            with _scratch(cache / "go-tmp" / folder.name) as scratch:
+                for program in missing:
+                    await _build(_Go(go, scratch, cache), program, paths[program.name], progress)
     return paths
+
+
+@contextmanager
+def _scratch(folder: Path) -> Iterator[Path]:
+    """Go's work folder: some 100 MiB that a killed Go leaves behind, also those of an earlier call."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager
@@ -167,19 +179,18 @@ async def _go_version(path: Path) -> tuple[int, ...] | None:
 # -- building ------------------------------------------------------------------------------------------
 
 
-async def _build(go: Path, program: Program, target: Path, cache: Path, progress: Progress) -> None:
+async def _build(go: "_Go", program: Program, target: Path, progress: Progress) -> None:
     """Compile one program to a temporary name and rename it: what is there is whole."""
     temporary = target.with_name(f".{target.name}.{os.getpid()}")
     module = _SOURCES / program.module
     report = _Report(program.name, progress)
     try:
-        listing = await _go(go, ["list", "-mod=readonly", "-deps", program.package], module, cache, report)
+        listing = await _go(go, ["list", "-mod=readonly", "-deps", program.package], module, report)
         report.packages = len(listing.splitlines())
         await _go(
             go,
             ["build", "-v", *_FLAGS, "-ldflags", program.ldflags, "-o", str(temporary), program.package],
             module,
-            cache,
             report,
         )
         temporary.replace(target)
@@ -220,13 +231,23 @@ class _Report:
         self._progress(f"{self.name}: {state}, {self.elapsed:.0f} s")
 
 
-async def _go(go: Path, arguments: Sequence[str], module: Path, cache: Path, report: _Report) -> str:
+@dataclass(frozen=True, slots=True)
+class _Go:
+    """The Go command and where it may write."""
+
+    program: Path
+    scratch: Path
+    cache: Path
+
+
+async def _go(go: _Go, arguments: Sequence[str], module: Path, report: _Report) -> str:
     environment = {**os.environ, "CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
+    environment["GOTMPDIR"] = str(go.scratch)
     if "HOME" not in os.environ and "XDG_CACHE_HOME" not in os.environ:
-        environment.setdefault("GOCACHE", str(cache / "go-build"))
-        environment.setdefault("GOPATH", str(cache / "go"))
+        environment.setdefault("GOCACHE", str(go.cache / "go-build"))
+        environment.setdefault("GOPATH", str(go.cache / "go"))
     process = await asyncio.create_subprocess_exec(
-        str(go),
+        str(go.program),
         *arguments,
         cwd=module,
         env=environment,

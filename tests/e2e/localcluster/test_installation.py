@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -128,3 +130,22 @@ async def test_an_up_that_cannot_succeed_says_why_and_leaves_nothing(short_home:
         with pytest.raises(Unavailable, match=r"(?s)gateway ended before it was ready.*gateway\.log.*cannot listen"):
             await installation.up(settings, fsync=False)
     assert processes_of(short_home) == []
+
+
+async def test_another_cluster_is_used_and_left_as_it_is(settings: Settings) -> None:
+    elsewhere = LocalCluster(Settings(home=Path(tempfile.mkdtemp(prefix="tri-"))), fsync=False)
+    try:
+        await elsewhere.up()
+        chosen = Settings(home=settings.home, kubeconfig=elsewhere.admin_kubeconfig)
+        await installation.up(chosen, cluster=installation.ClusterChoice.CURRENT, namespaces=["work"])
+        found = await installation.status(chosen)
+        assert found.ready
+        assert [process.name for process in found.processes] == ["postgres", "gateway", "operator", "runner"]
+        async with elsewhere.api_server() as server:
+            assert (await server.request("GET", "/apis/triplane.dev/v1alpha1/graphs")).status_code == 200
+        await installation.down(chosen)
+        assert processes_of(settings.home) == []
+        assert all(component.ready for component in await elsewhere.status())
+    finally:
+        await elsewhere.down()
+        shutil.rmtree(elsewhere.admin_kubeconfig.parent.parent, ignore_errors=True)

@@ -86,7 +86,9 @@ async def test_two_builds_do_not_collide(fake_go: FakeGo, tmp_path: Path) -> Non
 
 async def test_cancelling_kills_go_and_its_compilers(fake_go: FakeGo, tmp_path: Path) -> None:
     pids = tmp_path / "pids"
-    fake_go(f'sleep 600 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; echo half > "$out"; wait')
+    fake_go(
+        f'sleep 600 & echo $$ $! > {pids}.new; mv {pids}.new {pids}; echo half > "$out"; echo x > "$GOTMPDIR/x"; wait'
+    )
     task = asyncio.create_task(ensure_binaries(tmp_path / "cache", lambda _line: None))
     async with asyncio.timeout(20):
         while not pids.exists():
@@ -101,6 +103,7 @@ async def test_cancelling_kills_go_and_its_compilers(fake_go: FakeGo, tmp_path: 
     assert not any(identity is not None and is_alive(identity) for identity in identities)
     folder = tmp_path / "cache" / "bin" / build_key()
     assert [path.name for path in folder.iterdir()] == [".lock"], "no half binary is left"
+    assert list((tmp_path / "cache" / "go-tmp").iterdir()) == [], "nor what Go was working on"
     lock = try_lock(folder / ".lock")
     assert lock is not None
     os.close(lock)

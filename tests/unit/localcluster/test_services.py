@@ -1,6 +1,5 @@
 """What each process is told: its own account and settings, and nothing that belongs to another."""
 
-import os
 import socket
 from pathlib import Path
 
@@ -111,7 +110,3 @@ def test_a_taken_port_is_not_free() -> None:
         assert not is_free(port)
     assert is_free(port)
     assert not is_free(0)
-
-
-def test_our_own_environment_names_no_setting() -> None:
-    assert not [name for name in os.environ if name.startswith("TRIPLANE_DATABASE")]

@@ -43,7 +43,7 @@ _SERVICE = (
 GROUPS = (*OWNERS, *_SERVICE)
 MEMBERSHIPS: Mapping[Login, tuple[str, ...]] = {
     "operator": _SERVICE,
-    "gateway": _SERVICE,
+    "gateway": tuple(group for group in _SERVICE if group != "triplane_graph_writer"),
     "verifier": ("triplane_log_reader", "triplane_graph_reader"),
     "migrator": OWNERS,
 }
