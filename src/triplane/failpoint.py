@@ -15,6 +15,16 @@ name                                  where
 ``cas.store.after_link``              the blob is in its place; its folder is not synced yet
 ``kube.write.before``                 a create or status write is about to be sent to the API server
 ``kube.write.after``                  the API server has answered; nobody knows the answer yet
+``sessions.before_commit``            a change of the session store is made; COMMIT has not been sent
+``sessions.after_commit``             COMMIT is acknowledged; no caller knows yet
+``session.claimed``                   the session host has a claim; nothing is prepared
+``session.before_start``              the harness process runs; the gateway has not been told
+``session.after_start``               the start is acknowledged
+``session.before_record``             a journal segment is about to be sent
+``session.after_record``              the segment is acknowledged; the journal still holds it
+``session.before_upload``             an output is collected and hashed; it has not been sent
+``session.before_finish``             everything is uploaded; the result has not been reported
+``session.after_finish``              the result is acknowledged; the workspace still exists
 ====================================  ==================================================================
 """
 

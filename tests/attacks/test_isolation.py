@@ -221,19 +221,19 @@ leave(); reflect()
 async def test_a_program_swapped_between_hashing_and_starting_still_runs_as_hashed(
     targets: Targets, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from triplane.session import host
+    from triplane.session import launch
 
     world = targets.world
     world.program("print('the hashed one'); leave(); reflect()")
     original = (world.programs / "agent.py").read_bytes()
-    measured = host.measure_program
+    measured = launch.measure_program
 
     def measure_then_swap(*arguments: Any) -> Any:
         found = measured(*arguments)
         world.program("print('the swapped one'); leave(); reflect()")
         return found
 
-    monkeypatch.setattr(host, "measure_program", measure_then_swap)
+    monkeypatch.setattr(launch, "measure_program", measure_then_swap)
     done = await world.carry_out(harness={"program": "agent.py", "digest": sha256(original)})
 
     assert done.ending == ("succeeded", "Completed"), done.message

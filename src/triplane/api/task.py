@@ -56,6 +56,10 @@ ONE_SOURCE = Rule(
     "!has(self.inputs) || self.inputs.all(i, has(i.digest) != has(i.from))",
     "each input has either a digest or a from",
 )
+RESERVED_INPUT = Rule(
+    "!has(self.inputs) || self.inputs.all(i, i.name != 'outputs')",
+    "an input may not be named outputs: reviewers find the outputs under that name",
+)
 UNIQUE_OUTPUT_PATHS = Rule(
     "!has(self.outputs) || self.outputs.all(o, self.outputs.filter(p, p.path == o.path).size() == 1)",
     "two outputs have the same path",
@@ -108,7 +112,7 @@ class Work(Model):
     ] = 3600
 
 
-WORK_RULES = (ONE_ASSIGNEE, ONE_REVIEWER, ONE_SOURCE, UNIQUE_OUTPUT_PATHS, PROSE_CAP)
+WORK_RULES = (ONE_ASSIGNEE, ONE_REVIEWER, ONE_SOURCE, RESERVED_INPUT, UNIQUE_OUTPUT_PATHS, PROSE_CAP)
 
 
 class TaskSpec(Work):

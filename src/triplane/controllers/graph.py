@@ -6,7 +6,7 @@ from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
 from triplane.domain.conditions import Finding, merge
-from triplane.domain.launch_log import graph_stream
+from triplane.domain.events import graph_stream
 
 
 class GraphReconciler:

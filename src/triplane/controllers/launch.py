@@ -6,7 +6,7 @@ from typing import Any
 
 from triplane.audit.entry import event_id
 from triplane.controllers.context import Context
-from triplane.domain.launch_log import run_permitted
+from triplane.domain.events import run_permitted
 from triplane.domain.session import Offer, Permit
 from triplane.errors import Conflict
 

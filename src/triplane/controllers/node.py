@@ -11,7 +11,7 @@ from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task_gather import TaskGatherer
 from triplane.domain.conditions import merge
-from triplane.domain.launch_log import graph_stream
+from triplane.domain.events import graph_stream
 from triplane.domain.naming import object_name
 from triplane.domain.node import NodeOutlook, from_task, outlived, waiting
 

@@ -69,7 +69,7 @@ class Reconcilers:
         """An object was deleted: log it, and end what ran under it."""
         uid = obj["metadata"]["uid"]
         namespace = obj["metadata"].get("namespace", "")
-        reason = f"{kind} {namespace}/{obj['metadata']['name']} was deleted"
+        reason = f"{kind}Deleted: {kind} {namespace}/{obj['metadata']['name']} was deleted"
         if kind == "AgentSession":
             await self._end(uid, reason)
         elif kind == "Task":
@@ -103,7 +103,7 @@ class Reconcilers:
             if index.by_uid(view.offer.session_uid) is None:
                 now = await self._context.cluster.get("AgentSession", view.offer.namespace, view.offer.name)
                 if now is None or now["metadata"]["uid"] != view.offer.session_uid:
-                    await self._end(view.offer.session_uid, "the AgentSession was deleted")
+                    await self._end(view.offer.session_uid, "AgentSessionDeleted: it was deleted while no operator ran")
 
 
 def _remains(record: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from triplane.controllers.status import StatusWriter
 from triplane.controllers.task_apply import TaskApplier
 from triplane.controllers.task_gather import Gathered, TaskGatherer
 from triplane.domain.conditions import merge
-from triplane.domain.launch_log import graph_stream
+from triplane.domain.events import graph_stream
 from triplane.domain.task import decide
 from triplane.domain.task_facts import Plan, TaskFacts
 from triplane.domain.task_log import task_stalled

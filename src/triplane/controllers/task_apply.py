@@ -11,7 +11,7 @@ from triplane.controllers.observe import Observer, subject_of
 from triplane.controllers.task_children import create_child, stream_of
 from triplane.controllers.task_gather import Gathered
 from triplane.controllers.task_plan import Object
-from triplane.domain.launch_log import session_offered
+from triplane.domain.events import session_offered
 from triplane.domain.naming import fingerprint, object_name
 from triplane.domain.session import Offer
 from triplane.domain.task_facts import (

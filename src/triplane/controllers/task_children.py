@@ -7,7 +7,7 @@ from triplane.api.text import API_VERSION
 from triplane.controllers.context import Context
 from triplane.controllers.task_gather import Gathered
 from triplane.controllers.task_plan import Object
-from triplane.domain.launch_log import graph_stream
+from triplane.domain.events import graph_stream
 from triplane.domain.naming import object_name
 from triplane.errors import Conflict
 

@@ -8,18 +8,22 @@ docs/reference/gateway-api.md ("What is logged").
 import re
 from typing import Any, Final
 
-from triplane.audit.digest import canonical_json, digest_of_bytes, parse_digest
+from triplane.audit.digest import canonical_json, digest_of_bytes, digest_of_json, parse_digest
 from triplane.audit.entry import event_id
 from triplane.audit.model import SYSTEM_ACTOR, SYSTEM_STREAM, EventBody, EventSubject
-from triplane.domain.session import RunState, RunView, SessionView
+from triplane.domain.session import Offer, Permit, RunState, RunView, SessionView
 
 _MAX_BLOBS: Final = 64
 _WORD = re.compile(r"[A-Z][A-Za-z0-9]{0,63}", re.ASCII)
 
 
-def session_offered(view: SessionView) -> EventBody:
-    """The session is claimable once permitted. n is 1: a session is offered once."""
-    offer = view.offer
+def graph_stream(graph_uid: str) -> str:
+    """The stream of everything that happens in a Graph."""
+    return f"graph/{graph_uid}"
+
+
+def session_offered(offer: Offer) -> EventBody:
+    """``session.offered/<session>/1``: claimable once permitted. n is 1: a session is offered once."""
     data = {
         "taskUid": offer.task_uid,
         "agentUid": offer.agent_uid,
@@ -27,18 +31,21 @@ def session_offered(view: SessionView) -> EventBody:
         "role": offer.role,
         "snapshotDigest": offer.snapshot_digest,
     }
-    return _body("session.offered", view, 1, data)
+    return _body("session.offered", offer, 1, data)
 
 
-def run_permitted(view: SessionView, run: RunView) -> EventBody:
-    """A launch permit was written; its counter is the key."""
+def run_permitted(offer: Offer, permit: Permit) -> EventBody:
+    """``run.permitted/<session>/<run>/<counter>``: leave to launch, and on which state it was decided."""
     data = {
-        "run": run.run,
-        "permit": run.permit_counter,
-        "snapshotDigest": view.offer.snapshot_digest,
-        "runInputsDigest": digest_of_bytes(canonical_json(run.run_inputs)),
+        "run": permit.run,
+        "permit": permit.counter,
+        "snapshotDigest": permit.snapshot_digest,
+        "authorityDigest": permit.authority_digest,
+        "policyDigest": permit.policy_digest,
+        "revocationRevision": permit.revocation_revision,
+        "runInputsDigest": digest_of_json(permit.run_inputs),
     }
-    return _body("run.permitted", view, run.run, data, key=str(run.permit_counter))
+    return _body("run.permitted", offer, permit.run, data, key=str(permit.counter))
 
 
 def run_claimed(view: SessionView, run: RunView) -> EventBody:
@@ -52,7 +59,7 @@ def run_claimed(view: SessionView, run: RunView) -> EventBody:
         "agentUid": view.offer.agent_uid,
         "role": view.offer.role,
     }
-    return _body("run.claimed", view, run.run, data)
+    return _body("run.claimed", view.offer, run.run, data)
 
 
 def run_started(view: SessionView, run: RunView) -> EventBody:
@@ -60,7 +67,7 @@ def run_started(view: SessionView, run: RunView) -> EventBody:
     data: dict[str, Any] = {"run": run.run}
     if isinstance(run.facts.get("isolated"), bool):
         data["isolated"] = run.facts["isolated"]
-    return _body("run.started", view, run.run, data, blobs=(digest_of_bytes(facts_document(run)),))
+    return _body("run.started", view.offer, run.run, data, blobs=(digest_of_bytes(facts_document(run)),))
 
 
 def facts_document(run: RunView) -> bytes:
@@ -70,7 +77,9 @@ def facts_document(run: RunView) -> bytes:
 
 def run_recorded(view: SessionView, run: int, sequence: int, digest: str) -> EventBody:
     """One journal segment; its blob is the segment."""
-    return _body("run.recorded", view, run, {"run": run, "sequence": sequence}, key=str(sequence), blobs=(digest,))
+    return _body(
+        "run.recorded", view.offer, run, {"run": run, "sequence": sequence}, key=str(sequence), blobs=(digest,)
+    )
 
 
 def run_finished(view: SessionView, run: RunView) -> EventBody:
@@ -94,18 +103,18 @@ def run_finished(view: SessionView, run: RunView) -> EventBody:
         data["reflection"] = result.reflection
         digests.insert(0, result.reflection)
     blobs = tuple(dict.fromkeys(digests))[:_MAX_BLOBS]
-    return _body("run.finished", view, run.run, data, blobs=blobs)
+    return _body("run.finished", view.offer, run.run, data, blobs=blobs)
 
 
 def run_lost(view: SessionView, run: RunView) -> EventBody:
     """The run was declared lost: its runner is gone."""
-    return _body("run.lost", view, run.run, {"run": run.run, "reason": _word(run.end_reason or "")})
+    return _body("run.lost", view.offer, run.run, {"run": run.run, "reason": _word(run.end_reason or "")})
 
 
 def run_revoked(view: SessionView, run: RunView) -> EventBody:
     """The run was ended by a revocation of its session."""
     reason = _word(run.end_reason or view.revoked or "")
-    return _body("run.revoked", view, run.run, {"run": run.run, "reason": reason})
+    return _body("run.revoked", view.offer, run.run, {"run": run.run, "reason": reason})
 
 
 def run_history(view: SessionView, run: RunView) -> tuple[EventBody, ...]:
@@ -179,18 +188,17 @@ def _blob_event(kind: str, digest: str, n: int) -> EventBody:
 
 def _body(
     kind: str,
-    view: SessionView,
+    offer: Offer,
     n: int,
     data: dict[str, Any],
     *,
     key: str | None = None,
     blobs: tuple[str, ...] = (),
 ) -> EventBody:
-    offer = view.offer
     return EventBody(
         id=event_id(kind, offer.session_uid, n, key),
         type=kind,
-        stream=f"graph/{offer.graph_uid}",
+        stream=graph_stream(offer.graph_uid),
         actor=SYSTEM_ACTOR,
         subject=EventSubject(kind="AgentSession", namespace=offer.namespace, name=offer.name, uid=offer.session_uid),
         data=data,
@@ -199,5 +207,6 @@ def _body(
 
 
 def _word(reason: str) -> str:
-    """Reasons are CamelCase words; anything else would be prose, which the log does not take."""
-    return reason if _WORD.fullmatch(reason) else "Unspecified"
+    """Reasons are CamelCase words, prose may follow after a colon; prose is not for the log."""
+    word = reason.partition(":")[0]
+    return word if _WORD.fullmatch(word) else "Unspecified"

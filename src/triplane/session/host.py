@@ -8,57 +8,26 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from triplane.api.harness import ExecHarness
-from triplane.api.meta import Material
 from triplane.domain.session import Outcome, Usage
 from triplane.errors import Conflict, Forbidden, InvalidInput, TriplaneError
+from triplane.failpoint import failpoint
 from triplane.session.client import ClaimedRun, Gateway, RunEnded, RunGateway
-from triplane.session.execution import Execution, SandboxFailed, start_isolated, start_unisolated
+from triplane.session.execution import SandboxFailed
 from triplane.session.harness.exec import Ended, attend
 from triplane.session.harness.protocol import Record, Reflection
-from triplane.session.interpreter import Interpreter
-from triplane.session.isolation import Isolation
 from triplane.session.journal import Journal
+from triplane.session.launch import HostKit, cancelled, prepare, start
 from triplane.session.outputs import Collected, collect
-from triplane.session.program import Program, copy_approved, measure_program, parse_harness
+from triplane.session.program import Program, parse_harness
 from triplane.session.refusal import RunEndsEarly, failed, refused
-from triplane.session.workspace import (
-    INSIDE,
-    Workspace,
-    create_workspace,
-    fetch_blob,
-    fetch_inputs,
-    remove_tree,
-    unpack_archive,
-    write_order,
-)
+from triplane.session.workspace import Workspace, remove_tree
 
 log = logging.getLogger(__name__)
 
 _REPORT_CANCELLED_SECONDS = 30.0
-_RESERVED_ENV = ("TRIPLANE_", "LD_", "PYTHON")
-_FIXED_ENV: Mapping[str, str] = {"PATH": "/usr/bin:/bin"}
-
-
-@dataclass(frozen=True, slots=True)
-class HostKit:
-    """What every run on this machine shares."""
-
-    sessions: Path
-    """Folder of the workspaces."""
-    programs: Path | None
-    """Directory of approved programs."""
-    isolation: Isolation
-    allow_unisolated: bool
-    interpreter: Interpreter
-    interpreter_materials: tuple[Material, ...]
-    service_token: Callable[[], str | None]
-    """Only to keep it out of journals."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +57,11 @@ async def host_run(kit: HostKit, gateway: Gateway, claim: ClaimedRun) -> None:
         if not work.done():
             reason = renewal.result()
             log.warning("%s run %d is no longer ours: %s", claim.name, claim.run, reason)
-            await _cancelled(work)
+            await cancelled(work)
             await host.report_cancelled(reason)
     finally:
-        await _cancelled(work)
-        await _cancelled(renewal)
+        await cancelled(work)
+        await cancelled(renewal)
         await asyncio.shield(asyncio.to_thread(host.clean_up))
     if not work.cancelled() and (error := work.exception()) is not None:
         log.error("%s run %d: the session host failed", claim.name, claim.run, exc_info=error)
@@ -124,6 +93,7 @@ class _SessionHost:
 
     async def carry_out(self) -> None:
         """Run it and report the result."""
+        failpoint("session.claimed")
         try:
             await self._report(await self._result())
         except (RunEnded, Forbidden) as error:
@@ -141,6 +111,8 @@ class _SessionHost:
         if self._workspace is not None:
             try:
                 remove_tree(self._workspace.root)
+            except FileNotFoundError:
+                return  # refused before it was made
             except OSError as error:
                 log.warning("%s stays until the runner starts again: %s", self._workspace.root, error)
 
@@ -165,7 +137,8 @@ class _SessionHost:
                 "let its owner set TRIPLANE_ALLOW_UNISOLATED=true and accept sessions with Isolated=False",
             )
         harness = parse_harness(self._order.get("harness") or {})
-        workspace, program = await self._prepare(harness)
+        self._workspace = workspace = Workspace.of_run(self._kit.sessions, self._claim.session_uid, self._claim.run)
+        program = await prepare(self._kit, self._gateway, workspace, self._order, harness)
         ended = await self._execute(harness, workspace, program)
         try:
             self._check_end(ended)
@@ -189,46 +162,9 @@ class _SessionHost:
             ended.heard.usage,
         )
 
-    async def _prepare(self, harness: ExecHarness) -> tuple[Workspace, Program]:
-        """The workspace with order, inputs and the program's measured copy."""
-        sandbox = self._kit.isolation.sandbox
-        workspace = await asyncio.to_thread(
-            create_workspace,
-            self._kit.sessions,
-            self._claim.session_uid,
-            self._claim.run,
-            sandbox.owner if sandbox is not None else None,
-        )
-        self._workspace = workspace
-        fetching = asyncio.create_task(fetch_inputs(workspace, self._gateway, self._order.get("inputs") or []))
-        try:
-            await asyncio.to_thread(write_order, workspace, self._order, inside=sandbox is not None)
-            program = await self._program(harness, workspace)
-            await fetching
-        finally:
-            await _cancelled(fetching)
-        return workspace, program
-
-    async def _program(self, harness: ExecHarness, workspace: Workspace) -> Program:
-        if harness.program is not None:
-            await asyncio.to_thread(copy_approved, self._kit.programs, harness.program, workspace.program)
-        elif harness.digest is None:
-            raise refused("HarnessInvalid", "the Harness names neither program nor digest: name one")
-        elif harness.entrypoint is None:
-            await fetch_blob(self._gateway, harness.digest, workspace.program)
-            workspace.program.chmod(0o555)
-        else:
-            archive = workspace.root / "fetched" / "program"
-            await fetch_blob(self._gateway, harness.digest, archive)
-            try:
-                await asyncio.to_thread(unpack_archive, archive, workspace.program)
-            except TriplaneError as error:
-                raise refused("ProgramRefused", f"blob {harness.digest} is no program folder: {error}") from error
-        return await asyncio.to_thread(measure_program, harness, workspace.program)
-
     async def _execute(self, harness: ExecHarness, workspace: Workspace, program: Program) -> Ended:
         """Start the program, report it, stream what it says; returns when no process of it is left."""
-        execution = await self._start(harness, workspace, program)
+        execution = await start(self._kit, workspace, program, harness)
         journal = Journal(self._gateway, secrets=(self._claim.run_token, self._kit.service_token() or ""))
 
         async def record(item: Record) -> None:
@@ -237,7 +173,9 @@ class _SessionHost:
             await journal.add(item)
 
         async def send() -> None:
+            failpoint("session.before_start")
             await self._gateway.start(self._kit.isolation.facts([program.material, *self._kit.interpreter_materials]))
+            failpoint("session.after_start")
             await journal.run()
 
         timeout = float(self._order.get("timeoutSeconds") or 3600)
@@ -251,18 +189,10 @@ class _SessionHost:
             await journal.close()
             await sending
         finally:
-            await _cancelled(attending)
-            await _cancelled(sending)
+            await cancelled(attending)
+            await cancelled(sending)
+            await execution.end()
         return ended
-
-    async def _start(self, harness: ExecHarness, workspace: Workspace, program: Program) -> Execution:
-        sandbox = self._kit.isolation.sandbox
-        place = INSIDE if sandbox is not None else workspace.root
-        command = program.command(harness, place / "program", self._kit.interpreter.executable)
-        env = _environment(harness, place, Path("/tmp") if sandbox is not None else workspace.root)  # noqa: S108
-        if sandbox is not None:
-            return await start_isolated(sandbox, command, mounts=workspace.mounts(), env=env)
-        return await start_unisolated(self._kit.interpreter, command, folder=workspace.root, env=env)
 
     def _check_end(self, ended: Ended) -> None:
         """Raise unless the program ended well and left a reflection."""
@@ -293,6 +223,7 @@ class _SessionHost:
         try:
             for output in outputs:
                 try:
+                    failpoint("session.before_upload")
                     await self._gateway.upload(output)
                 except (RunEnded, Forbidden):
                     raise
@@ -325,6 +256,7 @@ class _SessionHost:
                 "costMinorUnits": result.usage.cost_minor_units,
             },
         }
+        failpoint("session.before_finish")
         try:
             recorded = await self._gateway.finish(body)
         except InvalidInput as error:
@@ -334,29 +266,5 @@ class _SessionHost:
             )
         except Conflict as error:
             raise RunEnded(str(error)) from error
+        failpoint("session.after_finish")
         log.info("%s run %d: %s", self._claim.name, self._claim.run, recorded)
-
-
-def _environment(harness: ExecHarness, place: Path, home: Path) -> dict[str, str]:
-    """Exactly the environment of docs/reference/exec-protocol.md."""
-    declared = {item.name: item.value for item in harness.env}
-    for name, value in declared.items():
-        if name.startswith(_RESERVED_ENV) or name in ("PATH", "HOME") or "\0" in value:
-            raise refused("HarnessInvalid", f"env {name} belongs to the session host: remove it from the Harness")
-    return {
-        "LANG": "C.UTF-8",
-        **declared,
-        **_FIXED_ENV,
-        "HOME": str(home),
-        "TRIPLANE_WORK_ORDER": str(place / "order.json"),
-        "TRIPLANE_INPUTS": str(place / "inputs"),
-        "TRIPLANE_OUTPUTS": str(place / "outputs"),
-    }
-
-
-async def _cancelled(task: "asyncio.Task[Any]") -> None:
-    """Cancel and wait; whoever cares reads the outcome."""
-    task.cancel()
-    await asyncio.wait({task})
-    if not task.cancelled():
-        task.exception()  # seen: asyncio need not complain

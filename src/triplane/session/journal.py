@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from triplane.failpoint import failpoint
 from triplane.session.client import RunGateway
 from triplane.session.harness.protocol import Record
 
@@ -69,7 +70,9 @@ class Journal:
                 if not self._closing:
                     await self._linger()
                 segment, octets = self._next_segment()
+            failpoint("session.before_record")
             await self._gateway.record(self._sent + 1, segment)
+            failpoint("session.after_record")
             self._sent += 1
             async with self._changed:
                 del self._waiting[: len(segment)]

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 from triplane.errors import TriplaneError
 from triplane.session.client import ClaimedRun, Gateway
-from triplane.session.host import HostKit, host_run
+from triplane.session.host import host_run
 from triplane.session.interpreter import find_interpreter, measure
 from triplane.session.isolation import find_isolation
+from triplane.session.launch import HostKit
 from triplane.session.workspace import remove_leftovers
 
 log = logging.getLogger(__name__)

@@ -40,6 +40,13 @@ class Workspace:
 
     root: Path
 
+    @classmethod
+    def of_run(cls, sessions: Path, session_uid: str, run: int) -> "Workspace":
+        """Its place; nothing is made."""
+        plain = _PLAIN.fullmatch(session_uid) is not None
+        label = session_uid if plain else hashlib.sha256(session_uid.encode()).hexdigest()[:32]
+        return cls(sessions / f"{label}-{run}")
+
     @property
     def order(self) -> Path:
         return self.root / "order.json"
@@ -67,11 +74,9 @@ class Workspace:
         ]
 
 
-def create_workspace(sessions: Path, session_uid: str, run: int, owner: int | None) -> Workspace:
+def create_workspace(workspace: Workspace, owner: int | None) -> None:
     """Make the folder. ``owner``: the user the outputs folder is given to. Blocking."""
-    label = session_uid if _PLAIN.fullmatch(session_uid) else hashlib.sha256(session_uid.encode()).hexdigest()[:32]
-    sessions.mkdir(mode=0o700, parents=True, exist_ok=True)
-    workspace = Workspace(sessions / f"{label}-{run}")
+    workspace.root.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if workspace.root.exists():
         remove_tree(workspace.root)
     workspace.root.mkdir(mode=0o700)
@@ -85,7 +90,6 @@ def create_workspace(sessions: Path, session_uid: str, run: int, owner: int | No
         file.chmod(0o444)
     if owner is not None:
         os.chown(workspace.outputs, owner, owner)
-    return workspace
 
 
 def write_order(workspace: Workspace, order: Mapping[str, Any], *, inside: bool) -> None:

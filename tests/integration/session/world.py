@@ -24,7 +24,8 @@ from triplane.domain.session import EMPTY_OBJECT_DIGEST, Offer, Permit, RunView
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
 from triplane.session.client import Gateway
-from triplane.session.host import HostKit, host_run
+from triplane.session.host import host_run
+from triplane.session.launch import HostKit
 from triplane.session.runner import RunnerConfig, prepare
 from triplane.wiring import GatewayBackends
 

@@ -7,7 +7,7 @@ import pytest
 from triplane.audit.digest import digest_of_bytes
 from triplane.audit.entry import prepare
 from triplane.domain import events
-from triplane.domain.session import Offer, Outcome, RunOutput, RunResult, RunState, RunView, SessionView
+from triplane.domain.session import Offer, Outcome, Permit, RunOutput, RunResult, RunState, RunView, SessionView
 
 ONE, TWO = "sha256:" + "1" * 64, "sha256:" + "2" * 64
 OFFER = Offer("s-1", "team", "work", "t-1", "g-1", "a-1", "agent", "Producer", ONE, {"objective": "secret prose"})
@@ -32,6 +32,7 @@ RUN = RunView(
     started_at="2026-01-31T12:00:01.000000Z",
     run_inputs={"findings": ["prose"]},
 )
+PERMIT = Permit("s-1", 1, 1, ONE, revocation_revision=0, run_inputs={"findings": ["prose"]})
 VIEW = SessionView(OFFER, (RUN,), record_digests=((1, 1, ONE), (1, 2, TWO)))
 
 
@@ -44,7 +45,7 @@ def test_the_history_of_a_run_is_in_order_and_each_body_is_a_valid_entry() -> No
         "run.recorded/s-1/1/2",
         "run.finished/s-1/1",
     ]
-    for body in (*bodies, events.session_offered(VIEW), events.run_permitted(VIEW, RUN)):
+    for body in (*bodies, events.session_offered(OFFER), events.run_permitted(OFFER, PERMIT)):
         assert b"prose" not in prepare("localhost/abc", body).seal(1, "0" * 64, "2026-01-31T12:00:00.000000Z")
         assert (body.stream, body.actor, body.subject.uid) == ("graph/g-1", "system", "s-1")
 

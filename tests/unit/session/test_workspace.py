@@ -4,11 +4,17 @@ import json
 import os
 from pathlib import Path
 
-from triplane.session.workspace import create_workspace, remove_leftovers, remove_tree, write_order
+from triplane.session.workspace import Workspace, create_workspace, remove_leftovers, remove_tree, write_order
+
+
+def made(sessions: Path, session_uid: str, run: int) -> Workspace:
+    workspace = Workspace.of_run(sessions, session_uid, run)
+    create_workspace(workspace, None)
+    return workspace
 
 
 def test_the_folder_is_the_runners_alone(tmp_path: Path) -> None:
-    workspace = create_workspace(tmp_path / "sessions", "uid-1", 2, None)
+    workspace = made(tmp_path / "sessions", "uid-1", 2)
 
     assert workspace.root == tmp_path / "sessions" / "uid-1-2"
     assert workspace.root.stat().st_mode & 0o777 == 0o700
@@ -16,14 +22,14 @@ def test_the_folder_is_the_runners_alone(tmp_path: Path) -> None:
 
 
 def test_an_odd_session_id_cannot_leave_the_folder(tmp_path: Path) -> None:
-    workspace = create_workspace(tmp_path / "sessions", "../../etc", 1, None)
+    workspace = made(tmp_path / "sessions", "../../etc", 1)
 
     assert workspace.root.parent == tmp_path / "sessions"
     assert ".." not in workspace.root.name
 
 
 def test_the_order_leaves_out_the_hosts_part_and_keeps_paths_inside(tmp_path: Path) -> None:
-    workspace = create_workspace(tmp_path, "uid", 1, None)
+    workspace = made(tmp_path, "uid", 1)
     order = {
         "task": {"objective": "read /work/inputs/a", "path": "elsewhere"},
         "inputs": [{"name": "a", "path": "/work/inputs/a"}],
@@ -64,8 +70,8 @@ def test_any_tree_can_be_removed_and_no_link_is_followed(tmp_path: Path) -> None
 
 
 def test_leftovers_of_the_dead_go_and_those_of_the_living_stay(tmp_path: Path) -> None:
-    ours = create_workspace(tmp_path, "living", 1, None)
-    dead = create_workspace(tmp_path, "dead", 1, None)
+    ours = made(tmp_path, "living", 1)
+    dead = made(tmp_path, "dead", 1)
     number, started = (dead.root / "owner").read_text().split()
     (dead.root / "owner").write_text(f"{number} {int(started) + 1}")  # the same number, another process
     unowned = tmp_path / "unowned"

@@ -104,7 +104,7 @@ class MemoryEventLog:
 
     async def query(
         self,
-        where: EventFilter = EventFilter(),  # noqa: B008  # frozen
+        where: EventFilter = EventFilter(),  # frozen
         *,
         after: int = -1,
         limit: int = 1000,
@@ -122,7 +122,7 @@ class MemoryEventLog:
 
     async def stream(
         self,
-        where: EventFilter = EventFilter(),  # noqa: B008  # frozen
+        where: EventFilter = EventFilter(),  # frozen
         *,
         after: int = -1,
     ) -> AsyncIterator[Recorded]:

@@ -114,7 +114,7 @@ class PostgresEventLog:
 
     async def query(
         self,
-        where: EventFilter = EventFilter(),  # noqa: B008  # frozen
+        where: EventFilter = EventFilter(),  # frozen
         *,
         after: int = -1,
         limit: int = 1000,
@@ -136,7 +136,7 @@ class PostgresEventLog:
 
     async def stream(
         self,
-        where: EventFilter = EventFilter(),  # noqa: B008  # frozen
+        where: EventFilter = EventFilter(),  # frozen
         *,
         after: int = -1,
     ) -> AsyncIterator[Recorded]:

@@ -22,6 +22,7 @@ from triplane.domain.launch import ClaimRefusal, check_permit, claim_of, decide_
 from triplane.domain.run import INSTANCE_REPLACED, decide_finish, decide_record, decide_renewal, decide_start
 from triplane.domain.session import Claim, Offer, Permit, RecordReceipt, RunResult, RunView, SessionView
 from triplane.errors import NotFound, PermitRefused
+from triplane.failpoint import failpoint
 from triplane.ports import Wakeups
 
 Connection = AsyncConnection[TupleRow]
@@ -241,6 +242,8 @@ class PostgresSessionStore:
         with translated(action):
             async with self._pool.connection() as connection, connection.transaction():
                 yield connection
+                failpoint("sessions.before_commit")
+            failpoint("sessions.after_commit")
 
     async def _rows(self, query: str, *parameters: Any) -> Sequence[TupleRow]:
         with translated("read the sessions"):
