@@ -374,6 +374,7 @@ class ObjectIndex(Protocol):
     Task           ``capability`` ``<ns>/<name>`` of each required one and the review's (default ``review``)
     Task           ``dependency`` ``<ns>/<name>`` of each Task whose outputs it takes
     Node           ``agent``, ``capability``: as Task, of any step
+    Node           ``step``       ``<ns>/<name>`` of the Task of each step
     Agent          ``capability`` ``<ns>/<capability>``
     Agent          ``harness``    ``<ns>/<spec.harnessRef.name>``
     AgentSession   ``task``       UID of ``spec.taskRef``

@@ -1,6 +1,6 @@
 """One frozen settings object, built once at an entry point and passed down.
 
-Environment variables carry the prefix ``TRIPLANE_``; unknown ones are refused so that a typing error is not a default.
+Environment variables carry the prefix `TRIPLANE_`; unknown ones are refused so that a typing error is not a default.
 """
 
 import os
@@ -12,24 +12,24 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 # Variables with the prefix that are not settings: the harness protocol's, and the failpoints of fault tests.
-_NOT_SETTINGS = frozenset(
-    {"TRIPLANE_WORK_ORDER", "TRIPLANE_INPUTS", "TRIPLANE_OUTPUTS", "TRIPLANE_FAILPOINT"}
-)
+_NOT_SETTINGS = frozenset({"TRIPLANE_WORK_ORDER", "TRIPLANE_INPUTS", "TRIPLANE_OUTPUTS", "TRIPLANE_FAILPOINT"})
 
 
 class Settings(BaseSettings):
-    """Where things are and who we are. Paths are derived from ``home``."""
+    """Where things are and who we are. Paths are derived from `home`."""
 
-    model_config = SettingsConfigDict(env_prefix="TRIPLANE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="TRIPLANE_", frozen=True, extra="forbid", use_attribute_docstrings=True
+    )
 
     home: Path = Field(
-        default_factory=lambda: (
-            Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "triplane"
-        )
+        default_factory=lambda: Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "triplane"
     )
+    """Where state lives: `pg cas cluster run secrets`, mode 0700. Default: `~/.local/state/triplane`."""
     cache: Path = Field(
         default_factory=lambda: Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "triplane"
     )
+    """Where built binaries are kept by version. Default: `~/.cache/triplane`."""
     kubeconfig: Path | None = None
     """Kubeconfig of the process's own account; the CLI falls back to KUBECONFIG and ~/.kube/config."""
     namespace: str | None = None
@@ -37,32 +37,38 @@ class Settings(BaseSettings):
     database_host: str | None = None
     """Socket folder or host of Postgres; the embedded server's folder when absent."""
     database_port: int = 5432
+    """Port of Postgres."""
     database_name: str = "triplane"
+    """Name of the database."""
     database_password: SecretStr | None = None
-    """Password of the process's login; the file ``secrets/db_<login>`` when absent."""
+    """Password of the process's login; the file `secrets/db_<login>` when absent."""
     gateway_url: str | None = None
-    """``http://127.0.0.1:<port>``; from ``run/endpoints.json`` when absent."""
+    """`http://127.0.0.1:<port>`; from `run/endpoints.json` when absent."""
     gateway_port: int = 0
     """Port the gateway binds on loopback; 0 chooses a free one."""
     token: SecretStr | None = None
-    """Service token; the file ``secrets/token_<name>`` when absent."""
+    """Service token; the file `secrets/token_<name>` when absent."""
     programs: Path | None = None
     """Directory of approved harness programs (runner)."""
     runner: str = "local"
+    """Name of the runner; the log and the sessions' status show it."""
     runner_slots: int = Field(default=4, ge=1, le=64)
+    """Sessions a runner hosts at once."""
     allow_unisolated: bool = False
-    """Run sessions without a sandbox where none is possible; they say ``Isolated=False``."""
+    """Run sessions without a sandbox where none is possible; they say `Isolated=False`."""
     lease_seconds: float = Field(default=15.0, gt=0)
+    """How long a run may go without renewing before it is lost, in seconds of the observer's monotonic clock."""
     accept_restore: bool = False
     """Let the operator go on from an API server that was restored from a backup (it halts otherwise)."""
     origin_host: str = "localhost"
     """Host part of the log's origin, fixed at the first migration."""
     log_level: str = "INFO"
+    """DEBUG, INFO, WARNING or ERROR."""
 
     @model_validator(mode="before")
     @classmethod
     def refuse_unknown_variables(cls, values: Any) -> Any:
-        """Raise for a ``TRIPLANE_`` variable nobody reads."""
+        """Raise for a `TRIPLANE_` variable nobody reads."""
         known = {f"TRIPLANE_{name}".upper() for name in cls.model_fields}
         unknown = sorted(
             name
@@ -70,9 +76,7 @@ class Settings(BaseSettings):
             if name.startswith("TRIPLANE_") and name not in known and name not in _NOT_SETTINGS
         )
         if unknown:
-            raise ValueError(
-                f"unknown environment variable {', '.join(unknown)}; see docs/reference/settings.md"
-            )
+            raise ValueError(f"unknown environment variable {', '.join(unknown)}; see docs/reference/settings.md")
         return values
 
     @cached_property

@@ -1,4 +1,4 @@
-"""The command line against a whole installation: `triplane demo` makes it, the tests ask it, `triplane down` ends it."""
+"""The command line against a whole installation: `triplane demo` makes it, the tests ask it, `down` ends it."""
 
 import json
 import os
@@ -20,6 +20,8 @@ from psycopg.conninfo import make_conninfo
 from triplane.adapters.postgres.connection import ensure_passwords
 from triplane.adapters.postgres.embedded import EmbeddedPostgres
 from triplane.settings import Settings
+
+HANGING_SECONDS = 240
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
 
@@ -48,10 +50,19 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def triplane(home: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    """Run the command to its end; one that hangs is made to say where."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "triplane.cli.main", *arguments],
-        env=environment(home, **more), capture_output=True, text=True, timeout=900, check=False,
+        env=environment(home, PYTHONFAULTHANDLER="1", **more),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    try:
+        output, errors = process.communicate(timeout=HANGING_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGABRT)
+        output, errors = process.communicate()
+        pytest.fail(f"triplane {' '.join(arguments)} hangs:\n{output}\n{errors}")
+    return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
 def processes_of(home: Path) -> list[str]:
@@ -150,10 +161,10 @@ def test_an_artifact_is_fetched_whole_and_a_rejected_one_with_a_warning(
 def test_lineage_outlives_the_artifact_and_its_graph(installation: Installation) -> None:
     listed = json.loads(installation.ok("artifact", "list", "-n", "demo", "-o", "json"))
     found = next(item for item in listed if item["task"] == "licence-audit-audit" and item["output"] == "chart")
+    admin = installation.home / "secrets" / "kubeconfig-admin"
     before = json.loads(installation.ok("lineage", "-n", "demo", found["name"], "-o", "json"))
     subprocess.run(
-        ["kubectl", "--kubeconfig", installation.home / "secrets" / "kubeconfig-admin", "-n", "demo"]
-        + ["delete", "graph", "licence-audit", "--wait=true"],
+        ["kubectl", "--kubeconfig", str(admin), "-n", "demo", "delete", "graph", "licence-audit", "--wait=true"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
 
@@ -187,14 +198,14 @@ def test_verify_names_the_first_bad_entry(installation: Installation) -> None:
     superuser = EmbeddedPostgres(settings.pg, ensure_passwords(settings.secrets)["superuser"])
     flip = "UPDATE log.entries SET octets = set_byte(octets, 20, get_byte(octets, 20) # 1) WHERE seq = 7"
     with psycopg.connect(make_conninfo(superuser.dsn, dbname="triplane"), autocommit=True) as database:
-        database.execute("ALTER TABLE log.entries DISABLE TRIGGER ALL")
+        database.execute("ALTER TABLE log.entries DISABLE TRIGGER append_only")
         try:
             database.execute(flip)
             done = installation.triplane("log", "verify")
             assert (done.returncode, "BROKEN at entry 7" in done.stdout) == (1, True), done
         finally:
             database.execute(flip)
-            database.execute("ALTER TABLE log.entries ENABLE ALWAYS TRIGGER ALL")
+            database.execute("ALTER TABLE log.entries ENABLE ALWAYS TRIGGER append_only")
     assert installation.triplane("log", "verify").returncode == 0
 
 

@@ -6,6 +6,7 @@ process that a test holds.
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import threading
@@ -16,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.api import Api
-from tests.e2e.stack import PROGRAMS, Stack
-
+from tests.e2e.stack import PROGRAMS
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.database import prepare
 from triplane.localcluster.install import install
@@ -25,6 +25,8 @@ from triplane.localcluster.process import Identity, ManagedProcess, is_alive, se
 from triplane.localcluster.services import Service, services
 from triplane.settings import Settings
 
+LEASE_SECONDS = 8.0
+"""Short, so that an outage is longer; long enough for a busy machine."""
 LOOK_SECONDS = 0.1
 PAUSE_SECONDS = 0.5
 """Between an end and the new start, as the supervisor's first backoff."""
@@ -35,7 +37,6 @@ class Installation:
 
     def __init__(self, home: Path, *, lease_seconds: float) -> None:
         self.settings = Settings(home=home, programs=PROGRAMS, lease_seconds=lease_seconds)
-        self.stack = Stack(self.settings)
         self.cluster = LocalCluster(self.settings, fsync=False)
         self.services: dict[str, Service] = {service.name: service for service in services(self.settings)}
         self.restarted: list[str] = []
@@ -162,8 +163,6 @@ def processes_in(sessions: Path) -> Sequence[int]:
 
 def read_json_lines(path: Path) -> Sequence[dict[str, Any]]:
     """The JSON lines of a process's log; others (a traceback, a cut last line) are passed over."""
-    import json
-
     lines = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else ():
         with contextlib.suppress(ValueError):

@@ -79,7 +79,11 @@ def runs_end_once(rows: Sequence[LogRow]) -> list[str]:
             else:
                 ends[key] += 1
     return [
-        *(f"run {run} of session {uid} has {ends[uid, run]} ends" for uid, run in sorted(claimed) if ends[uid, run] != 1),
+        *(
+            f"run {run} of session {uid} has {ends[uid, run]} ends"
+            for uid, run in sorted(claimed)
+            if ends[uid, run] != 1
+        ),
         *(f"run {run} of session {uid} ended and was never claimed" for uid, run in sorted(set(ends) - claimed)),
     ]
 
@@ -101,7 +105,9 @@ def artifacts_once(rows: Sequence[LogRow], artifacts: Sequence[Mapping[str, Any]
     """I2: one Artifact per Task, round and output, each recorded once, and what was accepted is what was recorded."""
     wrong = []
     recorded = Counter((row.entry["subject"]["uid"]) for row in rows if row.type == "artifact.recorded")
-    outputs = Counter((item["spec"]["taskRef"]["uid"], item["spec"]["round"], item["spec"]["output"]) for item in artifacts)
+    outputs = Counter(
+        (item["spec"]["taskRef"]["uid"], item["spec"]["round"], item["spec"]["name"]) for item in artifacts
+    )
     for item in artifacts:
         name, uid = item["metadata"]["name"], item["metadata"]["uid"]
         if recorded[uid] != 1:
@@ -155,9 +161,11 @@ def explained(objects: Sequence[Mapping[str, Any]]) -> list[str]:
     wrong = []
     for obj in objects:
         name = f"{obj['kind']} {obj['metadata']['name']}"
-        for entry in (obj.get("status") or {}).get("conditions") or ():
-            if not entry.get("reason") or not entry.get("message"):
-                wrong.append(f"{name}: condition {entry['type']} explains nothing")
+        wrong += [
+            f"{name}: condition {entry['type']} explains nothing"
+            for entry in (obj.get("status") or {}).get("conditions") or ()
+            if not entry.get("reason") or not entry.get("message")
+        ]
         if obj["kind"] in BOUNDED and not condition(obj, "Succeeded")["status"]:
             wrong.append(f"{name} has no condition Succeeded")
     return wrong

@@ -8,10 +8,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.e2e.api import Api
-from tests.e2e.stack import agent, condition, graph, resource, task
+from tests.e2e.api import Api, resource
+from tests.e2e.stack import agent, condition, graph, task
 from tests.faults.installation import Installation
-
 from triplane.api.kinds import KINDS
 from triplane.localcluster.install import grant
 
@@ -33,10 +32,10 @@ def open_namespace(installation: Installation, namespace: str) -> None:
 
 def apply_people(installation: Installation, namespace: str) -> None:
     """The Graph and the agents: a worker of alice's; a judge and a strict judge of bob's."""
-    _create(installation, "alice", [graph(namespace), *agent(namespace, "worker", ["write"], SLEEP=SLEEP_SECONDS)])
+    create(installation, "alice", [graph(namespace), *agent(namespace, "worker", ["write"], SLEEP=SLEEP_SECONDS)])
     judges = agent(namespace, "judge", ["review"])
     strict = agent(namespace, "picky", ["picky-review"], STRICT="1", SLEEP=SLEEP_SECONDS)
-    _create(installation, "bob", [*judges, *strict])
+    create(installation, "bob", [*judges, *strict])
 
 
 def apply_work(installation: Installation, namespace: str) -> None:
@@ -44,20 +43,20 @@ def apply_work(installation: Installation, namespace: str) -> None:
     step = {key: value for key, value in task(namespace, "x")["spec"].items() if key != "graphRef"}
     node = {"graphRef": {"name": "g"}, "steps": [{"name": "only", **step}]}
     strict = task(namespace, "mended", review={"capability": "picky-review"})
-    _create(installation, "alice", [resource("Node", namespace, "n", node), strict])
+    create(installation, "alice", [resource("Node", namespace, "n", node), strict])
 
 
 def objects(api: Api, namespace: str) -> list[dict[str, Any]]:
     """Everything of ours in the namespace."""
     found: list[dict[str, Any]] = []
     for kind in KINDS:
-        for item in api.list(kind, namespace).raise_for_status().json()["items"]:
-            found.append({**item, "kind": kind})
+        items = api.list(kind, namespace).raise_for_status().json()["items"]
+        found += [{**item, "kind": kind} for item in items]
     return found
 
 
 def wait_succeeded(api: Api, namespace: str, seconds: float) -> float:
-    """Return how long it took until Tasks, Node and Graph have succeeded; fails with what they say after ``seconds``."""
+    """Seconds until Tasks and Node had succeeded; fails with what they say after ``seconds``."""
     began = time.monotonic()
     while True:
         waiting = unfinished(api, namespace)
@@ -89,7 +88,8 @@ def _items(api: Api, kind: str, namespace: str) -> list[dict[str, Any]]:
     return items
 
 
-def _create(installation: Installation, person: str, documents: Sequence[Mapping[str, Any]]) -> None:
+def create(installation: Installation, person: str, documents: Sequence[Mapping[str, Any]]) -> None:
+    """Create these as ``alice`` or ``bob``."""
     with installation.api(person) as api:
         for document in documents:
             answer = api.create(document)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from triplane.cli import isolation
 from triplane.cli.connect import gateway_url, settings
 from triplane.cli.output import colour, note, one_line
 from triplane.cli.up import Where, WhereOption, next_commands, progress, start, with_settings
@@ -61,23 +62,50 @@ def demo(
     """Run the main job on this machine and show what came of it. KEEP=0 or CI=true stops everything at the end."""
     folder = examples or default_examples()
     chosen = with_settings(settings(), programs=(folder / "programs").resolve())
-    chosen = _without_sandbox(chosen)
+    # Where no sandbox is possible the demo still runs, and says so before and after.
+    without = isolation.problem()
+    chosen = with_settings(chosen, allow_unisolated=True) if without else chosen
+    isolation.expect(chosen, without)
     stays = keep and os.environ.get("CI", "").lower() not in ("true", "1")
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    started = False
+    _end_like_ctrl_c()
     try:
         asyncio.run(start(chosen, where, [NAMESPACE]))
+        started = True
         run(chosen, folder)
     except KeyboardInterrupt:
         note("interrupted: stopping everything")
         stays = False
         raise
+    except BaseException:
+        if stays and started:
+            note("it stays up for a look at what went wrong; `make down` (or `triplane down`) stops it")
+        raise
     finally:
         if not stays:
             _down(chosen)
     if stays:
-        typer.echo("\nIt stays up. Next:\n" + next_commands(chosen))
-        typer.echo(f"  triplane status -n {NAMESPACE}\n  triplane why -n {NAMESPACE} task/licence-audit-audit")
-        typer.echo(f"  triplane logs -n {NAMESPACE} task/careless-audit-audit\n  triplane log query --newest")
+        task = "task/licence-audit-audit"
+        more = (
+            f"status -n {NAMESPACE}",
+            f"why -n {NAMESPACE} {task}",
+            f"logs -n {NAMESPACE} task/careless-audit-audit",
+            "log query --newest",
+        )
+        typer.echo("\nIt stays up. Next:\n" + next_commands(chosen, where, more))
+
+
+def _end_like_ctrl_c() -> None:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does; of several such signals, one counts."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in taken:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    taken = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup(1)
+    for number in taken:
+        signal.signal(number, interrupt)
 
 
 def default_examples() -> Path:
@@ -119,16 +147,17 @@ def store_environment(chosen: "Settings", alice: "Reader", collect: Path) -> str
 def apply_examples(users: Users, examples: Path, digest: str) -> list[str]:
     """Apply the manifests; returns the Graphs to wait for."""
     earlier = _digest_in_use(users.alice)
-    if earlier is None:
+    if not all(_exists(users.alice, name) for name in _GRAPHS.values()):
+        # The first run, or one that was interrupted before it had applied everything.
         for example in (AUDIT, CARELESS):
-            objects = list(manifests(examples / example, digest, ""))
+            objects = list(manifests(examples / example, earlier or digest, ""))
             for user, manifest in objects:
                 users.named(user).apply(manifest, manager=MANAGER)
             say(f"{example}: {len(objects)} objects applied by {' and '.join(sorted({u for u, _ in objects}))}")
         return list(_GRAPHS.values())
-    same = [item for example in (AUDIT, CARELESS) for item in manifests(examples / example, earlier, "")]
+    same = [item for example in (AUDIT, CARELESS) for item in manifests(examples / example, earlier or digest, "")]
     for name in _GRAPHS.values():
-        wait(users.alice, name, quiet=True)
+        _settle(users.alice, name)
     changed = [one for one in (_apply_again(users.named(user), manifest) for user, manifest in same) if one]
     if changed:
         raise Unavailable(f"applying the same manifests changed {', '.join(changed)}: that must not be")
@@ -175,6 +204,14 @@ def wait(reader: "Reader", graph: str, *, quiet: bool = False) -> None:
     raise Unavailable(f"{graph} is not done after {_MOST_SECONDS} s: {said}")
 
 
+def _settle(reader: "Reader", graph: str) -> None:
+    """Wait until nothing of an earlier demo's Graph moves any more, however it ended (that demo may have been cut)."""
+    try:
+        wait(reader, graph, quiet=True)
+    except TriplaneError as error:
+        say(f"of an earlier demo: {error}; going on")
+
+
 def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None:
     """The tree, the lineage of the main artifact, and the proof."""
     from triplane.cli import lineage, log, status
@@ -194,27 +231,12 @@ def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None
         lineage.show(lineage.find(opened, report["metadata"]["name"], NAMESPACE))
     typer.echo("\n" + colour("Proof", "cyan"))
     log.verify(first=0, last=None)
-    _tell_isolation(objects["AgentSession"])
+    isolation.tell(objects["AgentSession"])
 
 
 def say(text: str) -> None:
     """A line of progress."""
     note(f"demo  {one_line(text)}")
-
-
-def _tell_isolation(sessions: Sequence[Mapping[str, Any]]) -> None:
-    """Only what was observed: a session that does not say Isolated=True is named."""
-    from triplane.domain.conditions import condition
-
-    isolated = {s["metadata"]["name"]: condition(s.get("status"), "Isolated") or {} for s in sessions}
-    without = {name: found for name, found in isolated.items() if found.get("status") != "True"}
-    if not without:
-        typer.echo(
-            f"isolation: all {len(isolated)} sessions ran in a sandbox: no network, "
-            "no process and no file but their own and the interpreter's"
-        )
-    for name, found in without.items():
-        typer.echo(colour(f"NOT isolated: session {name}: {found.get('message', 'it does not say')}", "red"))
 
 
 def _users(chosen: "Settings", stack: ExitStack) -> Users:
@@ -224,6 +246,14 @@ def _users(chosen: "Settings", stack: ExitStack) -> Users:
         return stack.enter_context(Reader.open([chosen.secrets / f"kubeconfig-{name}"]))
 
     return Users(user("alice"), user("bob"))
+
+
+def _exists(reader: "Reader", graph: str) -> bool:
+    """Whether the Graph and its Node are there."""
+    try:
+        return all(reader.get(kind, NAMESPACE, graph) for kind in ("Graph", "Node"))
+    except NotFound:
+        return False
 
 
 def _digest_in_use(reader: "Reader") -> str | None:
@@ -244,18 +274,6 @@ def _apply_again(reader: "Reader", manifest: Mapping[str, Any]) -> str | None:
         if before["metadata"]["resourceVersion"] == after["metadata"]["resourceVersion"]:
             return None
     return f"{manifest['kind']} {metadata['name']}"
-
-
-def _without_sandbox(chosen: "Settings") -> "Settings":
-    """Where no sandbox is possible the demo still runs, and says so before and after."""
-    from triplane.session.interpreter import find_interpreter
-    from triplane.session.isolation import find_isolation
-
-    isolation = asyncio.run(find_isolation(find_interpreter()))
-    if isolation.sandbox is not None or chosen.allow_unisolated:
-        return chosen
-    note(f"no sandbox is possible on this machine, agents run NOT isolated: {isolation.problem}")
-    return with_settings(chosen, allow_unisolated=True)
 
 
 def _down(chosen: "Settings") -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from triplane.api import crd, reference
 from triplane.cli import reference as commands
+from triplane.settings import Settings
 
 HEADER = "# Generated from src/triplane/api by `make generate`; do not edit.\n"
 _OWNED_FOLDERS = ("crds", "docs/reference/kinds")
@@ -25,7 +26,32 @@ def expected() -> Mapping[str, str]:
     """Path relative to the repository to the text it must have."""
     definitions = {f"crds/{each['metadata']['name']}.yaml": _yaml(each) for each in crd.render_all()}
     pages = {f"docs/reference/{path}": text for path, text in reference.pages().items()}
-    return definitions | pages | {"docs/reference/cli.md": commands.render()}
+    return (
+        definitions
+        | pages
+        | {
+            "docs/reference/cli.md": commands.render(),
+            "docs/reference/settings.md": settings_page(),
+        }
+    )
+
+
+def settings_page() -> str:
+    """The Markdown page of every environment variable, from the one settings class."""
+    lines = [
+        "<!-- Generated from src/triplane/settings.py by `make generate`; do not edit. -->",
+        "# Settings",
+        "",
+        "Environment variables of every Triplane process. An unknown `TRIPLANE_…` variable is refused, so that a",
+        "typing error is not a default. `triplane up` passes each process only what it needs.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory or field.default is None else f"`{field.default}`"
+        lines.append(f"| `TRIPLANE_{name.upper()}` | {default} | {' '.join((field.description or '').split())} |")
+    return "\n".join(lines) + "\n"
 
 
 def drift(root: Path) -> Mapping[str, tuple[str | None, str | None]]:

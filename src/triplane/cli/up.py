@@ -1,15 +1,18 @@
 """``triplane up``, ``down`` and ``migrate``: a whole installation on this machine."""
 
 import asyncio
+import shlex
+import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from triplane.cli import isolation
 from triplane.cli.connect import settings
 from triplane.cli.output import note, one_line
 
@@ -46,7 +49,8 @@ def up(
     began = time.monotonic()
     asyncio.run(start(chosen, where, namespace or []))
     note(f"up after {time.monotonic() - began:.0f} s; everything is in {chosen.home}")
-    typer.echo(next_commands(chosen))
+    isolation.expect(chosen, isolation.problem())
+    typer.echo(next_commands(chosen, where))
 
 
 def down() -> None:
@@ -88,11 +92,19 @@ def progress() -> Callable[[str], None]:
     return show
 
 
-def next_commands(chosen: "Settings") -> str:
-    """What one may type next."""
-    return (
-        f"  export KUBECONFIG={chosen.secrets / 'kubeconfig-admin'}\n"
-        "  kubectl get triplane -A\n"
-        "  triplane status -A\n"
-        "  triplane down"
-    )
+def next_commands(chosen: "Settings", where: Where, more: Sequence[str] = ("status -A",)) -> str:
+    """What one may type next, as it stands: with the variables it needs, and ``triplane`` where it lies."""
+    ours = {Where.LOCAL: "kubeconfig-admin", Where.KIND: "kubeconfig-kind"}
+    variables = [f"KUBECONFIG={shlex.quote(str(chosen.secrets / ours[where]))}"] if where in ours else []
+    if chosen.home != type(chosen).model_fields["home"].get_default(call_default_factory=True):
+        variables.append(f"TRIPLANE_HOME={shlex.quote(str(chosen.home))}")
+    folder = Path(sys.executable).parent
+    if shutil.which("triplane") is None and (folder / "triplane").exists():
+        variables.append(f"PATH={shlex.quote(str(folder))}:$PATH")
+    commands = [
+        *([f"export {' '.join(variables)}"] if variables else []),
+        "kubectl get triplane -A",
+        *(f"triplane {words}" for words in more),
+        "triplane down",
+    ]
+    return "\n".join(f"  {command}" for command in commands)

@@ -19,7 +19,7 @@ class AgentSessionReconciler:
         self._context = context
         self._observer = observer
         self._status = status
-        self._complete: dict[tuple[str, int], RunState] = {}
+        self._complete: dict[str, dict[int, RunState]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns seconds until it wants to be called again, None to wait for events."""
@@ -50,13 +50,17 @@ class AgentSessionReconciler:
     async def complete_log(self, view: SessionView) -> None:
         """Append what a gateway that died between its store and the log left out; the bodies are the same."""
         bodies: list[EventBody] = []
+        complete = self._complete.get(view.offer.session_uid, {})
         for run in view.runs:
-            if self._complete.get((view.offer.session_uid, run.run)) is not run.state:
+            if complete.get(run.run) is not run.state:
                 bodies += events.run_history(view, run)
         if bodies:
             recorded = await self._context.log.get_many([body.id for body in bodies])
             missing = [body for body in bodies if body.id not in recorded]
             if missing:
                 await self._context.log.append(missing)
-        for run in view.runs:
-            self._complete[(view.offer.session_uid, run.run)] = run.state
+        self._complete[view.offer.session_uid] = {run.run: run.state for run in view.runs}
+
+    def forget(self, session_uid: str) -> None:
+        """The object is gone: nobody will ask for its log again."""
+        self._complete.pop(session_uid, None)

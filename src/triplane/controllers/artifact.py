@@ -1,6 +1,6 @@
 """Artifact reconciler: says whether its round was accepted, once that is decided."""
 
-from triplane.api.meta import Phase
+from triplane.api.meta import Phase, Subject
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
@@ -24,7 +24,8 @@ class ArtifactReconciler:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return None
         decisions, _ = await self._gatherer.decisions(obj["spec"]["taskRef"]["uid"])
-        finding = judge(decisions, obj["spec"]["round"])
+        spec = obj["spec"]
+        finding = judge(decisions, spec["round"], Subject(name=spec["name"], digest=spec["digest"]))
         if finding is None:
             return None
         generation = obj["metadata"].get("generation", 1)
@@ -43,13 +44,15 @@ class ArtifactReconciler:
         return await self._status.write(obj, status)
 
 
-def judge(decisions: Decisions, round_: int) -> Finding | None:
-    """What was decided on the outputs of a round; None while it is open."""
-    if decisions.accepted_round == round_:
+def judge(decisions: Decisions, round_: int, output: Subject) -> Finding | None:
+    """What was decided on this output of a round; None while it is open."""
+    if decisions.accepted_round == round_ and output in decisions.accepted_subjects:
         return Finding("Reviewed", "True", "Approved", f"Accepted by Review {decisions.accepted_review}")
     if round_ in decisions.rejected:
         text = "; ".join(decisions.rejected[round_])
         return Finding("Reviewed", "False", "Rejected", f"Rejected: {text}"[:1024])
+    if decisions.accepted_round is not None:
+        return Finding("Reviewed", "False", "NotAccepted", "The Task was accepted with other outputs")
     if decisions.failed is not None:
         return Finding("Reviewed", "False", "NotAccepted", f"The Task ended without it: {decisions.failed[0]}")
     return None

@@ -7,6 +7,7 @@ import orjson
 
 from triplane.audit.digest import canonical_json
 from triplane.controllers.key import Key
+from triplane.errors import TooLarge
 from triplane.ports import (
     Clock,
     Cluster,
@@ -48,7 +49,7 @@ class Context:
             async for chunk in self.content.resolve(digest):
                 size += len(chunk)
                 if size > TEXT_CAP:
-                    raise ValueError(f"document {digest} is over {TEXT_CAP} octets")
+                    raise TooLarge(f"document {digest} is over {TEXT_CAP} octets")
                 chunks.append(chunk)
             if len(self._documents) >= 4096:
                 self._documents.clear()

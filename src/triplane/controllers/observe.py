@@ -12,6 +12,7 @@ from triplane.audit.entry import event_id
 from triplane.audit.model import SYSTEM_ACTOR, SYSTEM_STREAM, EventBody, EventSubject
 from triplane.controllers.context import Context
 from triplane.domain.redaction import redact_json
+from triplane.errors import IdReused
 from triplane.ports import ResourceRecord
 
 
@@ -33,6 +34,12 @@ def requester_of(obj: Mapping[str, Any]) -> str | None:
     """The user whom admission stamped on the object."""
     stamped = (obj["metadata"].get("annotations") or {}).get(REQUESTER)
     return str(stamped) if stamped else None
+
+
+def _by_requester(subject: EventSubject) -> bool:
+    """Whether this generation is surely the requester's doing: others may edit anything but Agents and Harnesses,
+    and who did is in the API server's audit log alone."""
+    return subject.generation == 1 or subject.kind in ("Agent", "Harness")
 
 
 class Observer:
@@ -81,13 +88,12 @@ class Observer:
                 id=event_id("resource.observed", subject.uid, subject.generation),
                 type="resource.observed",
                 stream=stream,
-                actor=principal or SYSTEM_ACTOR,
+                actor=(principal if _by_requester(subject) else None) or SYSTEM_ACTOR,
                 subject=subject,
                 data=data,
                 blobs=(digest,),
             )
-            (receipt,) = await context.log.append([body])
-            seq = receipt.seq
+            seq = await self._append(body)
         else:
             seq = recorded.seq
         await context.graph.create(
@@ -103,6 +109,17 @@ class Observer:
                 seq=seq,
             )
         )
+
+    async def _append(self, body: EventBody) -> int:
+        """The entry's sequence. What a worker beside us recorded of the same generation meanwhile stands."""
+        try:
+            (receipt,) = await self._context.log.append([body])
+        except IdReused:
+            recorded = await self._context.log.get(body.id)
+            if recorded is None:
+                raise
+            return recorded.seq
+        return receipt.seq
 
     async def gone(self, obj: Mapping[str, Any]) -> None:
         """Log that the object is gone; who deleted it is in the API server's audit log, not here."""

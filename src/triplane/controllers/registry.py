@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from triplane.audit.model import SYSTEM_STREAM
 from triplane.controllers.agentsession import AgentSessionReconciler
 from triplane.controllers.artifact import ArtifactReconciler
 from triplane.controllers.context import Context
@@ -13,6 +14,7 @@ from triplane.controllers.observe import Observer
 from triplane.controllers.ready import ReadyReconciler
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task import TaskReconciler
+from triplane.domain.events import graph_stream
 from triplane.ports import Clock, Cluster, ContentStore, EventLog, GraphStore, ObjectIndex, SessionStore
 
 
@@ -33,7 +35,7 @@ class Reconcilers:
     ) -> None:
         self._context = Context(cluster, index, log, sessions, graph, content, principal, clock, enqueue)
         self._observer = Observer(self._context)
-        status = StatusWriter(self._context)
+        self._status = status = StatusWriter(self._context)
         context, observer = self._context, self._observer
         ready = ReadyReconciler(context, observer, status)
         self._sessions = AgentSessionReconciler(context, observer, status)
@@ -61,9 +63,17 @@ class Reconcilers:
         """A Review changes nothing itself: its Task decides."""
         obj = self._context.index.get(key.kind, key.namespace, key.name)
         if obj is not None:
-            await self._observer.observe(obj)
-            self._context.enqueue(Key("Task", key.namespace, obj["spec"]["taskRef"]["name"]), 0.0)
+            task = Key("Task", key.namespace, obj["spec"]["taskRef"]["name"])
+            await self._observer.observe(obj, stream=self._stream_of(task))
+            self._context.enqueue(task, 0.0)
         return None
+
+    def _stream_of(self, task: Key) -> str:
+        """The stream of the Task's Graph, where its decisions are; the system's while there is no such Graph."""
+        found = self._context.index.get(task.kind, task.namespace, task.name)
+        name = found["spec"]["graphRef"]["name"] if found is not None else ""
+        graph = self._context.index.get("Graph", task.namespace, name)
+        return graph_stream(graph["metadata"]["uid"]) if graph is not None else SYSTEM_STREAM
 
     async def gone(self, kind: str, obj: Mapping[str, Any]) -> None:
         """An object was deleted: log it, and end what ran under it."""
@@ -80,6 +90,8 @@ class Reconcilers:
             for task in self._context.index.children("Task", "graph", f"{namespace}/{obj['metadata']['name']}"):
                 self._context.enqueue(Key.of(task), 0.0)
         await self._observer.gone(obj)
+        self._sessions.forget(uid)
+        self._status.forget(uid)
 
     async def _end(self, session_uid: str, reason: str) -> None:
         await self._context.sessions.revoke(session_uid, reason)

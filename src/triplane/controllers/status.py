@@ -42,6 +42,10 @@ class StatusWriter:
             return None
         return None
 
+    def forget(self, uid: str) -> None:
+        """The object is gone."""
+        self._since.pop(uid, None)
+
 
 def _echo(obj: Mapping[str, Any]) -> dict[str, Any]:
     asked = (obj["metadata"].get("annotations") or {}).get(REQUESTED_AT)

@@ -16,6 +16,8 @@ from triplane.domain.task_facts import Plan, TaskFacts
 from triplane.domain.task_log import task_stalled
 from triplane.ports import KubeEvent
 
+INPUT_SECONDS = 5.0
+"""How often a missing input is looked for: the content store tells nobody what has arrived."""
 MAX_STEPS = 12
 """Steps taken in one go before other keys get their turn."""
 
@@ -47,12 +49,15 @@ class TaskReconciler:
         return 0.0
 
     async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
+        await self._applier.settle(at)
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
         again = await self._status.write(at.obj, self._render(at, plan), transient=plan.outlook.transient)
         self._context.enqueue(Key("Graph", key.namespace, at.obj["spec"]["graphRef"]["name"]), 1.0)
         if (ref := at.obj["spec"].get("nodeRef")) is not None:
             self._context.enqueue(Key("Node", key.namespace, ref["name"]), 0.0)
+        if again is None and any(reason == "InputNotStored" for reason, _ in at.facts.missing):
+            return INPUT_SECONDS
         return again
 
     async def _note_stall(self, at: Gathered, plan: Plan) -> None:
@@ -85,7 +90,7 @@ class TaskReconciler:
             "state": outlook.state.value,
             "agent": producer.agent_name if producer is not None else None,
             "session": session,
-            "reviewer": outlook.reviewer or (reviewer.agent_name if reviewer is not None else None),
+            "reviewer": outlook.reviewer[:1024] if outlook.reviewer else reviewer.agent_name if reviewer else None,
             "reviewSession": review_session,
             "round": round_,
             "runs": sum(len(s.view.runs) for s in facts.sessions if s.role == "producer" and s.view),

@@ -3,17 +3,17 @@
 from typing import Any
 
 from triplane.api.meta import Subject, Verdict
-from triplane.audit.model import EventBody
+from triplane.audit.model import SYSTEM_STREAM, EventBody
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
-from triplane.controllers.launch import permit_run
+from triplane.controllers.launch import StaleView, permit_run
 from triplane.controllers.observe import Observer, subject_of
-from triplane.controllers.task_children import create_child, stream_of
+from triplane.controllers.task_children import create_child, create_review, stream_of
 from triplane.controllers.task_gather import Gathered
 from triplane.controllers.task_plan import Object
 from triplane.domain.events import session_offered
 from triplane.domain.naming import fingerprint, object_name
-from triplane.domain.session import Offer
+from triplane.domain.session import LIVE_RUN_STATES, Offer
 from triplane.domain.task_facts import (
     Action,
     DecideByPerson,
@@ -33,6 +33,7 @@ from triplane.domain.task_log import (
     task_placed,
     task_rejected,
 )
+from triplane.domain.verdict import VerdictFile
 from triplane.errors import Conflict
 from triplane.ports import Edge, KubeEvent
 
@@ -120,7 +121,8 @@ class TaskApplier:
         session = await create_child(self._context, "AgentSession", plan.name, spec, at)
         uid = session["metadata"]["uid"]
         for ancestor in plan.ancestors:
-            await self._observer.observe(ancestor)
+            within = ancestor["kind"] in ("Graph", "Node", "Task")
+            await self._observer.observe(ancestor, stream=stream_of(at) if within else SYSTEM_STREAM)
         await self._observer.observe(session, stream=stream_of(at))
         seq = await self._seq_of(session)
         uses = [item for item in plan.ancestors if item["kind"] in ("Agent", "Harness", "Capability")]
@@ -152,8 +154,9 @@ class TaskApplier:
         view = action.session.view
         assert view is not None
         plan = next((item for item in at.plans.values() if item.name == action.session.name), None)
-        ancestors = list(plan.ancestors) if plan is not None else [at.obj]
-        ancestors.append(at.session_objects[action.session.name])
+        if plan is None:
+            raise StaleView(f"session {action.session.name} is no longer what would be frozen now; deciding again")
+        ancestors = [*plan.ancestors, at.session_objects[action.session.name]]
         run_inputs = {"round": action.round, "findings": list(action.findings)}
         await permit_run(self._context, view.offer, action.run, run_inputs, ancestors)
 
@@ -190,9 +193,10 @@ class TaskApplier:
             facts = {"run": run.run, "round": action.round}
             edges.append(Edge(session.uid, "produces", uid, seq, facts))
             edges += [Edge(uid, "derivedFrom", i["digest"], seq, {"name": i["name"]}) for i in inputs]
+        # The entry last: it says that this step is done, edges included.
+        await self._context.graph.link(edges)
         if bodies:
             await self._context.log.append(bodies)
-        await self._context.graph.link(edges)
 
     async def _record_agent_review(self, action: RecordAgentReview, at: Gathered) -> None:
         session, verdict = action.session, action.verdict
@@ -210,7 +214,7 @@ class TaskApplier:
         name = object_name(
             at.obj["metadata"]["name"], f"review-{action.round}", fingerprint(session.uid, str(action.round))
         )
-        review = await create_child(self._context, "Review", name, spec, at)
+        review = await create_review(self._context, name, spec, at)
         await self._observer.observe(review, stream=stream_of(at))
         reviewer = next((a for a in at.facts.agents if a.uid == offer.agent_uid), None)
         principal = reviewer.principal if reviewer is not None else None
@@ -218,8 +222,10 @@ class TaskApplier:
             principal = next(
                 (p.principal for p in at.facts.decisions.placements if p.agent_uid == offer.agent_uid), None
             )
-        facts = ReviewFacts(name, review["metadata"]["uid"], principal, session.uid, offer.agent_uid)
-        await self._decide(action.round, verdict.verdict, verdict.findings, facts, review, at)
+        facts = ReviewFacts(
+            review["metadata"]["name"], review["metadata"]["uid"], principal, session.uid, offer.agent_uid
+        )
+        await self._decide(action.round, verdict, facts, review, at)
 
     async def _decide_by_person(self, action: DecideByPerson, at: Gathered) -> None:
         person = action.review
@@ -228,61 +234,67 @@ class TaskApplier:
             raise Conflict(f"Review {person.name} is gone; deciding again without it")
         await self._observer.observe(obj, stream=stream_of(at))
         facts = ReviewFacts(person.name, person.uid, person.principal)
-        await self._decide(action.round, person.verdict, person.findings, facts, obj, at)
+        said = VerdictFile(person.verdict, person.findings, person.subjects)
+        await self._decide(action.round, said, facts, obj, at)
 
-    async def _decide(
-        self,
-        round_: int,
-        verdict: Verdict,
-        findings: tuple[str, ...],
-        facts: ReviewFacts,
-        review: Object,
-        at: Gathered,
-    ) -> None:
+    async def _decide(self, round_: int, said: VerdictFile, facts: ReviewFacts, review: Object, at: Gathered) -> None:
         """Log the verdict and, after it, the decision; both in one append, so never the second alone."""
         stream, subject = stream_of(at), subject_of(at.obj)
-        subjects = [Subject(name=s["name"], digest=s["digest"]) for s in review["spec"]["subjects"]]
-        recorded = review_recorded(subject_of(review), stream, facts.principal or "system", facts, verdict, subjects)
-        bodies = [] if await self._context.log.get(recorded.id) is not None else [recorded]
-        if verdict is Verdict.APPROVE:
-            bodies.append(task_accepted(subject, stream, round_, facts, subjects))
-        else:
-            digest = await self._context.store_lines(findings)
-            bodies.append(task_rejected(subject, stream, round_, facts, digest, len(findings)))
-        await self._context.log.append(bodies)
+        judged = [
+            item
+            for item in self._context.index.children("Artifact", "task", subject.uid)
+            if Subject(name=item["spec"]["name"], digest=item["spec"]["digest"]) in said.subjects
+            and item["spec"]["round"] == round_
+        ]
+        data = {"verdict": said.verdict.value}
         seq = await self._seq_of(review)
-        judged = self._context.index.children("Artifact", "task", subject.uid)
+        # Before the decision: once that is recorded, nobody comes back here.
         await self._context.graph.link(
-            [
-                Edge(facts.uid, "reviews", item["metadata"]["uid"], seq, {"verdict": verdict.value})
-                for item in judged
-                if item["spec"]["round"] == round_
-            ]
+            [Edge(facts.uid, "reviews", item["metadata"]["uid"], seq, data) for item in judged]
         )
+        actor = facts.principal or "system"
+        recorded = review_recorded(subject_of(review), stream, actor, facts, said.verdict, said.subjects)
+        bodies = [] if await self._context.log.get(recorded.id) is not None else [recorded]
+        if said.verdict is Verdict.APPROVE:
+            bodies.append(task_accepted(subject, stream, round_, facts, said.subjects))
+        else:
+            digest = await self._context.store_lines(said.findings)
+            bodies.append(task_rejected(subject, stream, round_, facts, digest, len(said.findings)))
+        await self._context.log.append(bodies)
         for item in judged:
             self._context.enqueue(Key.of(item), 0)
-        if verdict is Verdict.APPROVE:
-            await self._close_sessions(at)
+        if said.verdict is Verdict.APPROVE:
             await self._emit(at, "Normal", "Accepted", f"Review {facts.name} approved round {round_}", str(round_))
         else:
-            text = f"Review {facts.name} rejected round {round_}: {'; '.join(findings)}"
+            text = f"Review {facts.name} rejected round {round_}: {'; '.join(said.findings)}"
             await self._emit(at, "Warning", "Rejected", text[:1000], str(round_))
 
     async def _fail(self, action: FailTask, at: Gathered) -> None:
         digest = await self._context.store_lines(action.message.split("\n"))
         stream = stream_of(at)
         await self._context.log.append([task_failed(subject_of(at.obj), stream, action.round, action.reason, digest)])
-        for session in at.facts.sessions:
-            if session.view is not None and session.view.revoked is None:
-                await self._context.sessions.revoke(session.uid, f"{action.reason}: {action.message}"[:1024])
-                self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
         for item in self._context.index.children("Artifact", "task", at.obj["metadata"]["uid"]):
             self._context.enqueue(Key.of(item), 0)
         await self._emit(at, "Warning", action.reason, action.message[:1000], str(action.round))
 
-    async def _close_sessions(self, at: Gathered) -> None:
+    async def settle(self, at: Gathered) -> None:
+        """The Task is over: its sessions get no further run, and what still runs is stopped. Repeated at every look,
+        because a crash may have come between the decision and this; it costs nothing once done."""
+        decisions = at.facts.decisions
+        if decisions.accepted_round is None and decisions.failed is None:
+            return
         for session in at.facts.sessions:
-            await self._context.sessions.close_session(session.uid)
+            view = session.view
+            if view is None or view.revoked is not None:
+                continue
+            live = view.last_run is not None and view.last_run.state in LIVE_RUN_STATES
+            if decisions.failed is None and not live:
+                if not view.closed:
+                    await self._context.sessions.close_session(session.uid)
+                continue
+            why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
+            await self._context.sessions.revoke(session.uid, why[:1024])
+            self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
 
     async def _emit(self, at: Gathered, type_: str, reason: str, message: str, key: str) -> None:
         await self._context.cluster.emit(

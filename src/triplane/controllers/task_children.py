@@ -8,12 +8,42 @@ from triplane.controllers.context import Context
 from triplane.controllers.task_gather import Gathered
 from triplane.controllers.task_plan import Object
 from triplane.domain.events import graph_stream
-from triplane.domain.naming import object_name
+from triplane.domain.naming import fingerprint, object_name
 from triplane.errors import Conflict
+
+OTHER_NAMES = 3
+"""Names tried when somebody else's Review has the deterministic one."""
 
 
 async def create_child(context: Context, kind: str, name: str, spec: Mapping[str, Any], at: Gathered) -> Object:
     """Make the object, or adopt the one a predecessor made for this very Task."""
+    obj, made = await context.cluster.create(_child(kind, name, spec, at))
+    if not made:
+        if obj["spec"].get("taskRef", {}).get("uid") != at.obj["metadata"]["uid"]:
+            raise Conflict(f"{kind} {name} exists and belongs to another Task; delete it")
+        if obj["metadata"].get("deletionTimestamp"):
+            raise Conflict(f"{kind} {name} is being deleted; it is made anew when it is gone")
+    context.index.put(obj)
+    return obj
+
+
+async def create_review(context: Context, name: str, spec: Mapping[str, Any], at: Gathered) -> Object:
+    """Make the Review, or adopt the one a predecessor made, which says exactly the same.
+
+    Users may make Reviews too, and the name can be foreseen. Somebody else's is never adopted: then the next name
+    is taken, so that squatting on one stops nothing.
+    """
+    for number in range(1 + OTHER_NAMES):
+        free = name if number == 0 else object_name(name, fingerprint(at.obj["metadata"]["uid"], name, str(number)))
+        obj, made = await context.cluster.create(_child("Review", free, spec, at))
+        ours = all(obj["spec"].get(key) == value for key, value in spec.items())
+        if made or (ours and not obj["metadata"].get("deletionTimestamp")):
+            context.index.put(obj)
+            return obj
+    raise Conflict(f"Review {name} and {OTHER_NAMES} names after it belong to others; delete them")
+
+
+def _child(kind: str, name: str, spec: Mapping[str, Any], at: Gathered) -> Object:
     task = at.obj["metadata"]
     labels = {
         "app.kubernetes.io/managed-by": "triplane",
@@ -22,31 +52,18 @@ async def create_child(context: Context, kind: str, name: str, spec: Mapping[str
     }
     if at.node is not None:
         labels["triplane.dev/node"] = object_name(at.node["metadata"]["name"])
-    obj, made = await context.cluster.create(
-        {
-            "apiVersion": API_VERSION,
-            "kind": kind,
-            "metadata": {
-                "name": name,
-                "namespace": task["namespace"],
-                "labels": labels,
-                "ownerReferences": [
-                    {
-                        "apiVersion": API_VERSION,
-                        "kind": "Task",
-                        "name": task["name"],
-                        "uid": task["uid"],
-                        "controller": True,
-                    }
-                ],
-            },
-            "spec": dict(spec),
-        }
-    )
-    if not made and obj["spec"].get("taskRef", {}).get("uid") != task["uid"]:
-        raise Conflict(f"{kind} {name} exists and belongs to another Task; delete it")
-    context.index.put(obj)
-    return obj
+    owner = {"apiVersion": API_VERSION, "kind": "Task", "name": task["name"], "uid": task["uid"], "controller": True}
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": task["namespace"],
+            "labels": labels,
+            "ownerReferences": [owner],
+        },
+        "spec": dict(spec),
+    }
 
 
 def stream_of(at: Gathered) -> str:

@@ -1,23 +1,26 @@
 """Reads everything a Task's decision needs: the log's decisions, the index, the session store, verdicts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from triplane.api.agent import Agent, AgentLifecycle
 from triplane.api.capability import Capability
 from triplane.api.meta import Input, Subject
 from triplane.api.review import Review
 from triplane.api.task import Task
+from triplane.audit.entry import event_id
 from triplane.audit.model import EventFilter, Recorded
 from triplane.controllers.context import Context
 from triplane.controllers.observe import Observer, requester_of
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import Outcome, RunState, SessionView
+from triplane.domain.task import in_force, still_as_placed
 from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
 from triplane.domain.task_log import TASK_EVENTS, read_decisions
 from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
 from triplane.domain.workorder import ContractConflict, ResolvedInput, effective_outputs
+from triplane.errors import BlobMissing, Corrupt, TooLarge
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,15 @@ class TaskGatherer:
             data = entry.entry["data"]
             digest = data.get("findingsDigest") or data.get("messageDigest")
             if digest is not None:
-                texts[digest] = await self._context.load_lines(digest)
+                texts[digest] = await self._lines(digest)
         return read_decisions([entry.entry for entry in entries], texts), entries
+
+    async def _lines(self, digest: str) -> tuple[str, ...]:
+        """Prose may have been erased or damaged; the decision it belongs to stands all the same."""
+        try:
+            return await self._context.load_lines(digest)
+        except (BlobMissing, Corrupt):
+            return (f"(the text {digest} is no longer in the content store)",)
 
     async def gather(self, obj: Object) -> Gathered:
         """Everything at once; raises ``Unavailable`` when a store cannot be read."""
@@ -59,10 +69,15 @@ class TaskGatherer:
         graph = index.get("Graph", namespace, task.spec.graph_ref.name)
         node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
         missing: list[tuple[str, str]] = []
-        capabilities = self._capabilities(task, missing)
-        inputs = await self._inputs(task, missing)
-        agents = await self._candidates(namespace)
-        self._check_references(task, graph, node, agents, missing)
+        over = decisions.accepted_round is not None or decisions.failed is not None
+        capabilities: tuple[Capability, ...] = ()
+        inputs: tuple[ResolvedInput, ...] = ()
+        agents: tuple[Candidate, ...] = ()
+        if not over:  # nothing of it is asked any more, and there may be ten thousand of these
+            capabilities = self._capabilities(task, missing)
+            inputs = await self._inputs(task, decisions, missing)
+            agents = await self._candidates(namespace)
+            self._check_references(task, graph, node, agents, missing)
         outputs = effective_outputs(task, capabilities)
         session_objects = {
             item["metadata"]["name"]: item
@@ -71,33 +86,26 @@ class TaskGatherer:
         }
         views = await context.sessions.get_many([o["metadata"]["uid"] for o in session_objects.values()])
         wanted = await self._wanted(views)
-        produced = _produced(views)
-        sessions = tuple(
-            [
-                await self._session(item, views.get(item["metadata"]["uid"]), produced, wanted)
-                for item in session_objects.values()
-            ]
-        )
+        bare = [_session(item, views.get(item["metadata"]["uid"]), wanted) for item in session_objects.values()]
+        produced = _produced(bare, decisions)
+        sessions = tuple([await self._with_verdict(session, produced) for session in bare])
         plans = {}
         if graph is not None and not missing and not isinstance(outputs, ContractConflict):
             planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, index)
             for placement in decisions.placements:
-                if plan := planner.plan(placement, produced):
+                if still_as_placed(placement, agents) and (plan := planner.plan(placement, produced)):
                     plans[placement.key] = plan
         facts = TaskFacts(
             task=task,
             missing=tuple(missing),
-            withdrawn=await self._withdrawn(task, graph, node, entries),
+            withdrawn=None if over else await self._withdrawn(task, graph, node, entries),
             inputs=inputs,
             outputs=outputs,
             agents=agents,
             decisions=decisions,
             sessions=sessions,
             expected_session={key: plan.name for key, plan in plans.items()},
-            artifacts=frozenset(
-                (item["spec"]["round"], item["spec"]["name"])
-                for item in index.children("Artifact", "task", task.metadata.uid)
-            ),
+            artifacts=await self._recorded(sessions),
             people_reviews=await self._people_reviews(task),
         )
         return Gathered(facts, obj, graph, node, plans, session_objects)
@@ -112,13 +120,16 @@ class TaskGatherer:
                 found.append(Capability.model_validate(obj))
         return tuple(found)
 
-    async def _inputs(self, task: Task, missing: list[tuple[str, str]]) -> tuple[ResolvedInput, ...]:
+    async def _inputs(
+        self, task: Task, decisions: Decisions, missing: list[tuple[str, str]]
+    ) -> tuple[ResolvedInput, ...]:
         resolved = []
         for item in task.spec.inputs or ():
             digest = item.digest or await self._accepted_output(task.metadata.namespace, item, missing)
             if digest is None:
                 continue
-            if item.digest is not None and not await self._context.content.exists(digest):
+            begun = decisions.placements  # the runner finds out if it has gone since; asking costs a request each
+            if item.digest is not None and not begun and not await self._context.content.exists(digest):
                 missing.append(
                     (
                         "InputNotStored",
@@ -141,10 +152,9 @@ class TaskGatherer:
             state = "has failed" if decisions.failed else "is not accepted yet"
             missing.append(("InputNotAccepted", f"input {item.name} comes from Task {source.task}, which {state}"))
             return None
-        for artifact in self._context.index.children("Artifact", "task", obj["metadata"]["uid"]):
-            spec = artifact["spec"]
-            if (spec["round"], spec["name"]) == (decisions.accepted_round, source.output):
-                return str(spec["digest"])
+        for subject in decisions.accepted_subjects:
+            if subject.name == source.output:
+                return subject.digest
         missing.append(("OutputNotFound", f"Task {source.task} has no accepted output {source.output}"))
         return None
 
@@ -203,28 +213,23 @@ class TaskGatherer:
         )
         return frozenset(await self._context.sessions.wanted()) if expired else frozenset()
 
-    async def _session(
-        self,
-        obj: Object,
-        view: SessionView | None,
-        produced: Mapping[int, tuple[Subject, ...]],
-        wanted: frozenset[str],
-    ) -> SessionFacts:
-        spec = obj["spec"]
-        role = spec["role"].lower()
-        verdict = None
-        if role == "reviewer" and view is not None:
-            verdict = await self._verdict(view, produced.get(spec["round"], ()))
-        return SessionFacts(
-            name=obj["metadata"]["name"],
-            uid=obj["metadata"]["uid"],
-            role=role,
-            round=spec["round"],
-            agent_uid=spec["agentRef"]["uid"],
-            view=view,
-            verdict=verdict,
-            wanted=obj["metadata"]["uid"] in wanted,
-        )
+    async def _recorded(self, sessions: Sequence[SessionFacts]) -> frozenset[tuple[str, int, str]]:
+        """Outputs whose Artifact is in the log; an Artifact object alone may be all that a crash left of the step."""
+        ids = {
+            event_id("artifact.recorded", session.uid, run.run, output.name): (session.uid, run.run, output.name)
+            for session in sessions
+            if session.role == "producer" and session.view is not None
+            for run in session.view.runs
+            if run.result is not None and run.result.outcome is Outcome.SUCCEEDED
+            for output in run.result.outputs
+        }
+        found = await self._context.log.get_many(list(ids)) if ids else {}
+        return frozenset(ids[id_] for id_ in found)
+
+    async def _with_verdict(self, session: SessionFacts, produced: Mapping[int, tuple[Subject, ...]]) -> SessionFacts:
+        if session.role != "reviewer" or session.view is None:
+            return session
+        return replace(session, verdict=await self._verdict(session.view, produced.get(session.round, ())))
 
     async def _verdict(self, view: SessionView, produced: Sequence[Subject]) -> VerdictFile | VerdictVoid | None:
         run = view.last_run
@@ -233,7 +238,10 @@ class TaskGatherer:
         digest = next((output.digest for output in run.result.outputs if output.name == "verdict"), None)
         if digest is None:
             return VerdictVoid("VerdictMissing", "the review session left no verdict")
-        document = await self._context.load_json(digest)
+        try:
+            document = await self._context.load_json(digest)
+        except (TooLarge, BlobMissing, Corrupt) as error:
+            return VerdictVoid("VerdictMissing", f"the verdict cannot be read: {error}")
         assert isinstance(document, dict)  # the gateway checked it against VERDICT_SCHEMA
         return read_verdict(document, produced)
 
@@ -241,7 +249,7 @@ class TaskGatherer:
         found = []
         for obj in self._context.index.children("Review", "task", task.metadata.uid):
             review = Review.model_validate(obj)
-            if review.spec.session_ref is not None:
+            if review.spec.session_ref is not None or review.metadata.namespace != task.metadata.namespace:
                 continue
             found.append(
                 PersonReview(
@@ -280,13 +288,28 @@ class TaskGatherer:
         return None
 
 
-def _produced(views: Mapping[str, SessionView]) -> dict[int, tuple[Subject, ...]]:
-    """Round to the outputs of its succeeded producing run."""
+def _session(obj: Object, view: SessionView | None, wanted: frozenset[str]) -> SessionFacts:
+    spec, metadata = obj["spec"], obj["metadata"]
+    return SessionFacts(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        role=spec["role"].lower(),
+        round=spec["round"],
+        agent_uid=spec["agentRef"]["uid"],
+        view=view,
+        wanted=metadata["uid"] in wanted,
+    )
+
+
+def _produced(sessions: Sequence[SessionFacts], decisions: Decisions) -> dict[int, tuple[Subject, ...]]:
+    """Round to the outputs of its producing run: of the session the decision follows, of no other."""
     produced = {}
-    for view in views.values():
-        for run in view.runs if view.offer.role == "producer" else ():
-            if run.result is not None and run.result.outcome is Outcome.SUCCEEDED:
-                produced[int(run.run_inputs["round"])] = tuple(
+    for round_ in {placement.round for placement in decisions.placements}:
+        placement = decisions.latest("producer", round_)
+        session = in_force(sessions, placement) if placement is not None else None
+        for run in session.view.runs if session is not None and session.view is not None else ():
+            if run.run_inputs.get("round") == round_ and run.result and run.result.outcome is Outcome.SUCCEEDED:
+                produced[round_] = tuple(
                     Subject(name=output.name, digest=output.digest) for output in run.result.outputs
                 )
     return produced

@@ -11,6 +11,9 @@ from typing import Any
 
 from triplane.api.meta import NEVER
 
+MESSAGE_LIMIT = 32768
+"""metav1.Condition allows no longer message; a status with one would be refused as a whole."""
+
 
 @dataclass(frozen=True, slots=True)
 class Finding:
@@ -44,7 +47,7 @@ def merge(
                 "observedGeneration": generation,
                 "lastTransitionTime": rfc3339(now) if since in (None, NEVER) else since,
                 "reason": finding.reason,
-                "message": finding.message,
+                "message": finding.message[:MESSAGE_LIMIT],
             }
         )
     return merged

@@ -77,11 +77,11 @@ def _place_producer(facts: TaskFacts, round_: int, ordinal: int) -> Plan:
     spec = facts.task.spec
     named = spec.agent_ref.name if spec.agent_ref is not None else None
     earlier = facts.decisions.latest("producer", round_ - 1)
-    candidates = [agent for agent in facts.agents if earlier is not None and agent.uid == earlier.agent_uid]
+    same = [agent for agent in facts.agents if earlier is not None and agent.uid == earlier.agent_uid]
     required = spec.required_capabilities or ()
-    choice = choose_producer(
-        candidates or facts.agents, named=named, required=required, task_uid=facts.task.metadata.uid
-    )
+    choice = choose_producer(same, named=named, required=required, task_uid=facts.task.metadata.uid)
+    if choice.agent is None:
+        choice = choose_producer(facts.agents, named=named, required=required, task_uid=facts.task.metadata.uid)
     if choice.agent is None:
         wanted = f"Agent {named}" if named else f"an Agent with capability {', '.join(required)}"
         why = "; ".join(choice.excluded) or "there is none in this namespace"
@@ -95,22 +95,52 @@ def _placement(role: str, round_: int, ordinal: int, agent: Candidate) -> Placem
 
 
 def session_of(facts: TaskFacts, placement: Placement) -> SessionFacts | None:
-    """The session that serves a placement: one already at work in this round, else the one whose frozen
+    """The session that serves a placement: the one in force in this round, else the one whose frozen
     snapshot equals what would be frozen now. An edit mid-run disturbs no run; it opens the next one anew."""
-    for session in facts.sessions:
-        if (session.role, session.agent_uid) != (placement.role, placement.agent_uid) or session.view is None:
-            continue
-        if any(
-            run.run_inputs.get("round") == placement.round and (run.state in LIVE_RUN_STATES or _succeeded(run))
-            for run in session.view.runs
-        ):
-            return session
+    if (session := in_force(facts.sessions, placement)) is not None:
+        return session
     expected = facts.expected_session.get(placement.key)
     return next((session for session in facts.sessions if session.name == expected), None)
 
 
+def in_force(sessions: Sequence[SessionFacts], placement: Placement) -> SessionFacts | None:
+    """The session of a placement that has done the round's work, else the one at work on it.
+
+    A permit that a runner may still take counts as work: a second one beside it would have it done twice.
+    """
+    at_work = None
+    for session in sessions:
+        if (session.role, session.agent_uid) != (placement.role, placement.agent_uid) or session.view is None:
+            continue
+        runs = [run for run in session.view.runs if run.run_inputs.get("round") == placement.round]
+        if any(map(_succeeded, runs)) and not isinstance(session.verdict, VerdictVoid):
+            return session
+        if at_work is None and any(map(_claimable_or_live, runs)):
+            at_work = session
+    return at_work
+
+
+def _claimable_or_live(run: RunView) -> bool:
+    return run.state in LIVE_RUN_STATES or (run.state is RunState.PERMITTED and not run.permit_expired)
+
+
 def _succeeded(run: RunView) -> bool:
     return run.result is not None and run.result.outcome is Outcome.SUCCEEDED
+
+
+def still_as_placed(placement: Placement, agents: Sequence[Candidate]) -> bool:
+    """Whether the Agent may begin what it was placed for: there, active, and under the same users.
+
+    A Harness is named, so another user can delete it and make one of that name: then another placement is due,
+    for independence was judged on the old one.
+    """
+    return any(
+        agent.active
+        and agent.harness_found
+        and (agent.principal, agent.harness_principal) == (placement.principal, placement.harness_principal)
+        for agent in agents
+        if agent.uid == placement.agent_uid
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +210,7 @@ def _produce(facts: TaskFacts, session: SessionFacts, placement: Placement) -> P
     run = driven.succeeded
     assert run is not None
     assert run.result is not None
-    if any((round_, output.name) not in facts.artifacts for output in run.result.outputs):
+    if any((session.uid, run.run, output.name) not in facts.artifacts for output in run.result.outputs):
         return _act(RecordArtifacts(session, run, round_))
     produced = tuple(Subject(name=output.name, digest=output.digest) for output in run.result.outputs)
     review = facts.task.spec.review
@@ -191,6 +221,15 @@ def _produce(facts: TaskFacts, session: SessionFacts, placement: Placement) -> P
 
 def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Subject], producer: Placement) -> Plan:
     round_ = producer.round
+    if None in (producer.principal, producer.harness_principal):
+        return Plan(
+            None,
+            blocked(
+                "NoIndependentReviewer",
+                f"Nobody can review round {round_}: the producing Agent or its Harness has no recorded controlling "
+                "user. Make both anew, and a new Task",
+            ),
+        )
     void = []
     for review in facts.people_reviews:
         reason = void_person_review(
@@ -209,27 +248,26 @@ def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Su
 
 
 def _review(facts: TaskFacts, producer: Placement) -> Plan:
+    """Only the latest reviewer counts: one that was given up stays so, even if its Agent comes back."""
     round_ = producer.round
-    failed: list[str] = []
-    failures: list[str] = []
-    ordinal = 0
-    while (placement := facts.decisions.placement("reviewer", round_, ordinal)) is not None:
-        session = session_of(facts, placement)
-        if session is None and facts.expected_session.get(placement.key) is None:
-            failures.append(f"{placement.agent_name} no longer exists")
-        elif session is None or session.view is None:
-            return _act(OpenSession(placement))
-        else:
-            driven = _drive(facts, session, round_, ())
-            if isinstance(driven, Plan):
-                return Plan(driven.action, driven.outlook.reviewing(placement.agent_name, session.name))
-            if isinstance(driven, _Settled):
-                assert isinstance(session.verdict, VerdictFile)
-                return _act(RecordAgentReview(session, session.verdict, round_))
-            failures.append(driven.message)
-        failed.append(placement.agent_uid)
-        ordinal += 1
-    return _place_reviewer(facts, producer, ordinal, failed, failures)
+    placement = facts.decisions.latest("reviewer", round_)
+    if placement is None:
+        return _place_reviewer(facts, producer, 0, (), ())
+    session = session_of(facts, placement)
+    if session is None and facts.expected_session.get(placement.key) is None:
+        failure = f"{placement.agent_name} is gone, suspended, or controlled by another user than when it was chosen"
+    elif session is None or session.view is None:
+        return _act(OpenSession(placement))
+    else:
+        driven = _drive(facts, session, round_, ())
+        if isinstance(driven, Plan):
+            return Plan(driven.action, driven.outlook.reviewing(placement.agent_name, session.name))
+        if isinstance(driven, _Settled):
+            assert isinstance(session.verdict, VerdictFile)
+            return _act(RecordAgentReview(session, session.verdict, round_))
+        failure = driven.message
+    tried = [p.agent_uid for p in facts.decisions.placements if (p.role, p.round) == ("reviewer", round_)]
+    return _place_reviewer(facts, producer, placement.ordinal + 1, tried, (failure,))
 
 
 def _place_reviewer(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from triplane.api.meta import Output
+from triplane.api.meta import Output, Subject
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import RunView, SessionView
@@ -37,6 +37,8 @@ class Decisions:
     placements: tuple[Placement, ...] = ()
     accepted_round: int | None = None
     accepted_review: str | None = None
+    accepted_subjects: tuple[Subject, ...] = ()
+    """Exactly what was accepted; nothing else of that round counts."""
     rejected: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
     """Round to findings."""
     failed: tuple[str, str] | None = None
@@ -86,8 +88,8 @@ class TaskFacts:
     sessions: tuple[SessionFacts, ...]
     expected_session: Mapping[tuple[str, int, int], str]
     """Name of the session each placement leads to, as its snapshot would be frozen now."""
-    artifacts: frozenset[tuple[int, str]]
-    """``(round, output name)`` of the Artifacts that exist."""
+    artifacts: frozenset[tuple[str, int, str]]
+    """``(session uid, run, output name)`` of the outputs that are recorded as Artifacts in the log."""
     people_reviews: tuple[PersonReview, ...] = ()
 
 

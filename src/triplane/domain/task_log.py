@@ -139,7 +139,7 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
     """What was decided, from the Task's entries in log order; ``texts`` resolves digests of findings and
     messages to their lines."""
     placements: list[Placement] = []
-    accepted: tuple[int, str] | None = None
+    accepted: Mapping[str, Any] | None = None
     rejected: dict[int, tuple[str, ...]] = {}
     failed: tuple[str, str] | None = None
     for entry in entries:
@@ -158,15 +158,16 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
                     )
                 )
             case "task.accepted":
-                accepted = (data["round"], data["reviewName"])
+                accepted = data
             case "task.rejected":
                 rejected[data["round"]] = tuple(texts[data["findingsDigest"]])
             case "task.failed":
                 failed = (data["reason"], "\n".join(texts[data["messageDigest"]]))
     return Decisions(
         placements=tuple(placements),
-        accepted_round=accepted[0] if accepted else None,
-        accepted_review=accepted[1] if accepted else None,
+        accepted_round=accepted["round"] if accepted else None,
+        accepted_review=accepted["reviewName"] if accepted else None,
+        accepted_subjects=tuple(Subject(**item) for item in accepted["subjects"]) if accepted else (),
         rejected=rejected,
         failed=failed,
     )

@@ -9,13 +9,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from triplane.errors import TriplaneError, Unavailable
+from triplane.errors import Unavailable
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.build import Progress, ensure_binaries
 from triplane.localcluster.controlplane import ComponentStatus, LocalCluster
@@ -32,6 +33,7 @@ from triplane.settings import Settings
 _FOLLOW_SECONDS = 0.1
 _SUPERVISOR_GRACE = 90.0
 """Longer than all its children's graces together."""
+_ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _NOT_PASSED = frozenset({"home", "kubeconfig", "token"})
 
 
@@ -89,7 +91,7 @@ async def up(
             async with await _connect(settings, kubeconfig) as server:
                 for namespace in namespaces:
                     await grant(server, namespace)
-        except (TriplaneError, asyncio.CancelledError):
+        except BaseException:
             await asyncio.shield(_stop(settings, progress))
             raise
 
@@ -121,6 +123,11 @@ async def status(settings: Settings) -> InstallationStatus:
 
 
 async def _stop(settings: Settings, progress: Progress) -> None:
+    with _undisturbed():
+        await _stop_everything(settings, progress)
+
+
+async def _stop_everything(settings: Settings, progress: Progress) -> None:
     if await _supervisor(settings, None, fsync=True).stop():
         progress("supervisor and everything it kept stopped")
     # Whatever a killed supervisor left behind.
@@ -230,12 +237,34 @@ async def _cancelled_by_termination() -> AsyncIterator[None]:
     """SIGTERM and SIGHUP do what Ctrl-C does, where this is the main thread."""
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    numbers = (signal.SIGTERM, signal.SIGHUP)
+    found = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: handler for number, handler in found.items() if handler != signal.SIG_IGN}  # nohup(1)
+
+    def cancel_once() -> None:
+        # make(1) hands on a SIGTERM that its whole group was sent: one wish, two signals.
+        if not task.cancelling():
+            task.cancel()
+
     with contextlib.suppress(ValueError, RuntimeError):  # not the main thread: its owner decides
-        for number in numbers:
-            loop.add_signal_handler(number, task.cancel)
+        for number in before:
+            loop.add_signal_handler(number, cancel_once)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
+        for number, handler in before.items():
+            if loop.remove_signal_handler(number):
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """An impatient second Ctrl-C must not leave half of it running: stopping takes bounded time anyway."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -68,6 +68,7 @@ def _of_task(index: Index, obj: Object) -> Iterator[Key]:
     yield from _ref(obj, "Graph", "graphRef")
     yield from _ref(obj, "Node", "nodeRef")
     yield from _unfinished(index, "Task", "dependency", _path(obj))
+    yield from _unfinished(index, "Node", "step", _path(obj))  # it may stand where the Node's own is to be
     for kind in ("AgentSession", "Artifact"):
         yield from _unfinished(index, kind, "task", uid)
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from triplane.api.text import GROUP
+from triplane.domain.naming import object_name
 
 Object = Mapping[str, Any]
 Extract = Callable[[Object], frozenset[str]]
@@ -87,8 +88,20 @@ def _dependencies_of(obj: Object) -> frozenset[str]:
     return _locals(obj, [source["task"] for source in sources if source])
 
 
+def _steps_of(obj: Object) -> frozenset[str]:
+    """Names of the Tasks a Node makes, or would make if the names were free."""
+    name = obj["metadata"]["name"]
+    steps = [step.get("name") for step in _spec(obj).get("steps") or ()]
+    return _locals(obj, [object_name(name, step) for step in steps if step])
+
+
 FIELDS: Mapping[str, Mapping[str, Extract]] = {
-    "Node": {"graph": _by_name("graphRef"), "agent": _agents_of, "capability": _capabilities_of},
+    "Node": {
+        "graph": _by_name("graphRef"),
+        "agent": _agents_of,
+        "capability": _capabilities_of,
+        "step": _steps_of,
+    },
     "Task": {
         "graph": _by_name("graphRef"),
         "node": _node_of,

@@ -7,7 +7,7 @@ from triplane.api.meta import Output, Subject, Verdict
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import Offer, Outcome, RunOutput, RunResult, RunState, RunView, SessionView
-from triplane.domain.task import decide
+from triplane.domain.task import decide, still_as_placed
 from triplane.domain.task_facts import (
     Action,
     DecideByPerson,
@@ -69,17 +69,16 @@ class World:
     withdrawn: tuple[str, str] | None = None
     decisions: Decisions = field(default_factory=Decisions)
     sessions: dict[str, SessionFacts] = field(default_factory=dict)
-    artifacts: frozenset[tuple[int, str]] = frozenset()
+    artifacts: frozenset[tuple[str, int, str]] = frozenset()
     people: tuple[Any, ...] = ()
     snapshot: str = "s1"
     history: list[Action] = field(default_factory=list)
 
     def facts(self) -> TaskFacts:
-        present = {item.uid for item in self.agents}
         expected = {
             item.key: self.session_name(item.role, item.round, item.agent_uid)
             for item in self.decisions.placements
-            if item.agent_uid in present
+            if still_as_placed(item, self.agents)
         }
         return TaskFacts(
             task=self.task,
@@ -159,9 +158,9 @@ class World:
                 run = RunView(number, RunState.PERMITTED, 1, False, run_inputs=inputs)
                 runs = tuple(item for item in view.runs if item.run != number)
                 self.sessions[session.name] = replace(session, view=replace(view, runs=(*runs, run)), wanted=False)
-            case RecordArtifacts(run=run, round=round_):
+            case RecordArtifacts(session=session, run=run):
                 assert run.result is not None
-                self.artifacts |= {(round_, output.name) for output in run.result.outputs}
+                self.artifacts |= {(session.uid, run.run, output.name) for output in run.result.outputs}
             case RecordAgentReview(verdict=verdict, round=round_):
                 self._decide(round_, verdict.verdict, verdict.findings, "agent-review")
             case DecideByPerson(review=review, round=round_):

@@ -288,7 +288,7 @@ def _check_acceptance(world: World) -> None:
     assert None not in (producer.principal, reviewer.principal)
     recorded = [step for step in world.history if isinstance(step, RecordArtifacts) and step.round == round_]
     assert len(recorded) == 1
-    assert (round_, "report") in world.artifacts
+    assert (recorded[0].session.uid, recorded[0].run.run, "report") in world.artifacts
 
 
 def test_accepted_task_takes_no_further_step() -> None:

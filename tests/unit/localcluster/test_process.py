@@ -155,7 +155,7 @@ async def test_the_child_inherits_only_what_it_is_given(tmp_path: Path, monkeypa
     answer = tmp_path / "environment"
     child = managed(
         tmp_path,
-        f"import os, pathlib; pathlib.Path({str(answer)!r}).write_text(' '.join(sorted(os.environ)) + '\n')",
+        f"import os, pathlib; pathlib.Path({str(answer)!r}).write_text(' '.join(sorted(os.environ)) + '\\n')",
         env={"GIVEN": "1"},
     )
     # It may be over before it was looked at; then start() says so, and that is not the point here.
@@ -202,7 +202,7 @@ async def test_one_that_ignores_term_is_killed(tmp_path: Path) -> None:
         f"""
         import pathlib, signal, time
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        pathlib.Path({str(ready)!r}).write_text("yes\n")
+        pathlib.Path({str(ready)!r}).write_text("yes\\n")
         time.sleep(600)
         """,
         grace=0.3,
@@ -240,10 +240,10 @@ def cleaning(name: str, ready: Path, cleaned: Path) -> str:
         import pathlib, signal, sys, time
         def clean(*_):
             time.sleep(0.5)
-            pathlib.Path({str(cleaned)!r}).write_text("yes\n")
+            pathlib.Path({str(cleaned)!r}).write_text("yes\\n")
             sys.exit(0)
         signal.signal(signal.{name}, clean)
-        pathlib.Path({str(ready)!r}).write_text("yes\n")
+        pathlib.Path({str(ready)!r}).write_text("yes\\n")
         time.sleep(600)
     """
 
@@ -255,7 +255,7 @@ async def test_a_child_without_the_marks_is_stopped_with_its_session(tmp_path: P
         f"""
         import os, pathlib, sys, time
         if os.fork() == 0:
-            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\n")
+            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\\n")
             os.execve(sys.executable, [sys.executable, "-c", "import time; time.sleep(600)"], {{}})
         time.sleep(600)
         """,
@@ -282,7 +282,7 @@ async def test_what_it_left_behind_is_stopped_with_it(leave: str, tmp_path: Path
         if os.fork() == 0:
             {leave}
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\n")
+            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\\n")
         time.sleep(600)
         """,
         grace=1.0,
@@ -302,7 +302,7 @@ async def test_what_a_killed_one_left_behind_is_stopped(tmp_path: Path) -> None:
         import os, pathlib, time
         if os.fork() == 0:
             os.setsid()
-            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\n")
+            pathlib.Path({str(note)!r}).write_text(f"{{os.getpid()}}\\n")
         time.sleep(600)
         """,
     )

@@ -103,3 +103,10 @@ def test_an_edited_agent_does_not_wake_finished_tasks(index: Index) -> None:
 )
 def test_finished_means_decided_for_good(status: dict[str, Any], expected: bool) -> None:
     assert finished(make("Task", "t", status=status)) is expected
+
+
+def test_a_node_hears_of_a_task_that_stands_where_its_own_is_to_be(index: Index) -> None:
+    node = make("Node", "plan", spec={"graphRef": {"name": "g"}, "steps": [{"name": "draft"}]})
+    index.put(node)
+    stranger = make("Task", "plan-draft", spec={"graphRef": {"name": "other"}})
+    assert "Node/plan" in concerns(index, stranger)

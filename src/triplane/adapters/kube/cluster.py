@@ -12,7 +12,7 @@ from triplane.adapters.clock import SystemClock
 from triplane.adapters.kube.transport import Answer, ExpiredError, Transport, error_of
 from triplane.api.kinds import KINDS
 from triplane.api.text import API_VERSION
-from triplane.errors import Conflict, InvalidInput, NotFound, TriplaneError, Unavailable
+from triplane.errors import Conflict, Fenced, InvalidInput, NotFound, TriplaneError, Unavailable
 from triplane.ports import Clock, KubeEvent
 
 log = structlog.get_logger(__name__)
@@ -152,6 +152,8 @@ class KubeCluster:
             )
             if not answer.ok and answer.reason != "AlreadyExists":
                 log.info("an Event was not taken", reason=event.reason, error=answer.message)
+        except Fenced:
+            raise
         except TriplaneError as error:
             log.info("an Event was lost", reason=event.reason, error=str(error))
 

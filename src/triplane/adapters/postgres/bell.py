@@ -18,6 +18,14 @@ _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
 
 
+async def stopped(task: asyncio.Task[None]) -> None:
+    """Cancel until it has ended. Once is not enough: on Python 3.11 ``asyncio.wait_for``, which psycopg waits with,
+    swallows a cancellation that meets its result."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.2)
+
+
 class Waiter:
     """One listener of a bell; rings between two waits are kept as one."""
 
@@ -68,9 +76,7 @@ class Bell:
         """Stop listening."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await stopped(task)
 
     async def _listen(self) -> None:
         pause = _FIRST_PAUSE_SECONDS

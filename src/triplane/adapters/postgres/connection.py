@@ -23,6 +23,9 @@ Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
 
 POOL_WAIT_SECONDS = 10.0
 CONNECT_SECONDS = 5
+RECONNECT_SECONDS = 5.0
+"""After so long a pool gives an attempt up, and the next caller begins anew: its pauses double, and a server that
+is back must not wait for the end of a long one."""
 FENCED = "TP001"
 REFUSED = "TP002"
 NO_LOG = "TP003"
@@ -102,7 +105,7 @@ def make_pool(conninfo: str, *, name: str, largest: int = 8, **connect: Any) -> 
         timeout=POOL_WAIT_SECONDS,
         kwargs=options,
         check=AsyncConnectionPool.check_connection,
-        reconnect_timeout=30.0,
+        reconnect_timeout=RECONNECT_SECONDS,
     )
 
 

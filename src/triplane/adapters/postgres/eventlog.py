@@ -17,7 +17,7 @@ import orjson
 import psycopg
 from psycopg import sql
 
-from triplane.adapters.postgres.bell import Bell
+from triplane.adapters.postgres.bell import Bell, stopped
 from triplane.adapters.postgres.connection import (
     CONNECT_SECONDS,
     NOT_A_CONTINUATION,
@@ -187,9 +187,7 @@ class PostgresEventLog:
         await self._sequencer.close()
         await self._bell.close()
         if self._notifier is not None:
-            self._notifier.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._notifier
+            await stopped(self._notifier)
         await self._hang_up()
         await self._pool.close()
 
