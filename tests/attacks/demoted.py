@@ -1,4 +1,4 @@
-"""Running pytest again as an ordinary user, when these tests run as root.
+"""Running pytest, or a command, as an ordinary user when these tests run as root.
 
 Interpreter, packages and repository may lie in folders only root may enter (/root, say). A private mount namespace
 shows them at the same places, with the folders above them replaced by open, empty ones.
@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 ORDINARY = 65534
@@ -26,26 +27,54 @@ for path in $NEEDED; do
 done
 exec setpriv --reuid "$user" --regid "$user" --clear-groups --no-new-privs -- "$@"
 """
+# In a user namespace of its own a process may lower the limit for itself and all it starts (user_namespaces(7));
+# afterwards it gives up what privileges it has there.
+_WITHOUT_USER_NAMESPACES = (
+    *("unshare", "--user", "--map-current-user", "--keep-caps", "sh", "-c"),
+    "echo 0 > /proc/sys/user/max_user_namespaces || exit 99; "
+    'exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all -- "$@"',
+    "sh",
+)
 
 
 def pytest_as_ordinary_user(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run pytest with these arguments as user 65534 in the repository. Needs root and a mount namespace."""
-    repository = Path(__file__).parents[2]
-    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), repository.resolve()]
+    return run_as_ordinary_user(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", *arguments], seconds=240
+    )
+
+
+def run_as_ordinary_user(
+    command: Sequence[str],
+    *,
+    shown: Sequence[Path] = (),
+    env: Mapping[str, str] | None = None,
+    user_namespaces: bool = True,
+    seconds: float = 300,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in the repository as user 65534, or as ourselves where we are an ordinary user already.
+
+    It sees interpreter, packages, repository and the folders ``shown``, and has a fresh HOME. Without
+    ``user_namespaces`` the kernel refuses it new ones, as on machines where they are switched off.
+    """
+    repository = Path(__file__).parents[2].resolve()
+    needed = [Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), repository, *(p.resolve() for p in shown)]
     needed = [path for path in needed if _closed_above(path)]
-    closed = sorted({_closed_above(path) for path in needed} - {None})
+    closed = sorted({folder for path in needed if (folder := _closed_above(path))})
+    if not user_namespaces:
+        command = [*_WITHOUT_USER_NAMESPACES, *command]
+    root = os.geteuid() == 0
     scratch = Path(tempfile.mkdtemp(prefix="tri-demoted-"))
     try:
         for name in ("mounts", "home"):
             (scratch / name).mkdir()
-        os.chown(scratch / "home", ORDINARY, ORDINARY)
-        scratch.chmod(0o755)
+        if root:
+            os.chown(scratch / "home", ORDINARY, ORDINARY)
+            scratch.chmod(0o755)
+            unshare = ("unshare", "--mount", "--propagation", "private", "sh", "-c", _SCRIPT, "sh")
+            command = [*unshare, str(scratch / "mounts"), str(ORDINARY), *command]
         return subprocess.run(
-            [
-                *("unshare", "--mount", "--propagation", "private", "sh", "-c", _SCRIPT, "sh"),
-                *(str(scratch / "mounts"), str(ORDINARY)),
-                *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "-rs", *arguments),
-            ],
+            command,
             cwd=repository,
             env={
                 "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -55,10 +84,12 @@ def pytest_as_ordinary_user(*arguments: str) -> subprocess.CompletedProcess[str]
                 "PYTHONDONTWRITEBYTECODE": "1",
                 "NEEDED": " ".join(map(str, needed)),
                 "CLOSED": " ".join(map(str, closed)),
+                **(env or {}),
             },
+            stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=seconds,
             check=False,
         )
     finally:

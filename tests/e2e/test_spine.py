@@ -11,6 +11,8 @@ from typing import TypeVar
 import pytest
 from tests.e2e.stack import Stack, agent, condition, graph, has, resource, task
 
+from triplane.domain.naming import fingerprint, object_name
+
 GOLDEN = Path(__file__).parent / "golden"
 NAMESPACE = "spine"
 Found = TypeVar("Found")
@@ -211,6 +213,34 @@ def test_node_makes_its_task_and_does_not_work_twice(spine: Stack) -> None:
     node = spine.wait("Node", NAMESPACE, "n", lambda obj: "was deleted since" in condition(obj, "Succeeded")["message"])
     assert condition(node, "Succeeded")["status"] == "True"
     assert spine.get("Task", NAMESPACE, "n-only") is None
+
+
+def test_node_goes_on_when_the_task_that_stood_in_its_place_is_deleted(spine: Stack) -> None:
+    spine.apply(task(NAMESPACE, "taken-only", graphRef={"name": "missing"}))
+    step = {key: value for key, value in task(NAMESPACE, "x")["spec"].items() if key != "graphRef"}
+    spine.apply(resource("Node", NAMESPACE, "taken", {"graphRef": {"name": "g"}, "steps": [{"name": "only", **step}]}))
+    spine.wait("Node", NAMESPACE, "taken", has("Stalled", "True", "TaskNameTaken"))
+    spine.kubectl("delete", "task", "-n", NAMESPACE, "taken-only")
+    spine.wait("Node", NAMESPACE, "taken", has("Succeeded", "True"))
+
+
+def test_a_review_made_under_the_name_the_operator_will_use_decides_nothing(spine: Stack) -> None:
+    spine.apply(*agent(NAMESPACE, "thinker", ["think-review"], SLEEP="3"), as_="bob")
+    spine.apply(task(NAMESPACE, "squatted", review={"capability": "think-review"}))
+    seen = spine.wait("Task", NAMESPACE, "squatted", lambda obj: bool((obj.get("status") or {}).get("reviewSession")))
+    session = spine.get("AgentSession", NAMESPACE, seen["status"]["reviewSession"])
+    assert session is not None
+    name = object_name("squatted", "review-1", fingerprint(session["metadata"]["uid"], "1"))
+    forged = {
+        "taskRef": {"name": "squatted", "uid": seen["metadata"]["uid"]},
+        "round": 1, "verdict": "Approve", "subjects": [{"name": "report", "digest": "sha256:" + "f" * 64}],
+    }  # fmt: skip
+    spine.apply(resource("Review", NAMESPACE, name, forged))
+    done = spine.wait("Task", NAMESPACE, "squatted", has("Succeeded", "True"))
+    theirs = [r for r in spine.list("Review", NAMESPACE) if r["spec"]["taskRef"]["name"] == "squatted"]
+    (ours,) = [review for review in theirs if "sessionRef" in review["spec"]]
+    assert ours["metadata"]["name"] != name
+    assert ours["metadata"]["name"] in condition(done, "Succeeded")["message"]
 
 
 def test_the_chain_verifies_after_all_of_this(spine: Stack) -> None:

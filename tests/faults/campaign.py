@@ -52,6 +52,7 @@ def run_plan(installation: Installation, plan: Plan) -> Outcome:
 
 def _attempt(installation: Installation, plan: Plan, namespace: str) -> Outcome | None:
     """None when the work was done before the place was reached."""
+    ended_before = len(installation.restarted)
     workload.open_namespace(installation, namespace)
     workload.apply_people(installation, namespace)
     with installation.api("admin") as api, witnessing(installation) as witness:
@@ -61,6 +62,7 @@ def _attempt(installation: Installation, plan: Plan, namespace: str) -> Outcome 
         converged = time.monotonic() - began
         witness.stop()
         problems = evidence.verdict(installation, api, namespace, witness.told())
+        problems += [f"{name} ended by itself" for name in installation.restarted[ended_before:]]
     if problems:
         return Outcome(
             plan, converged, struck.accepted if struck else (), [*(struck.problems if struck else ()), *problems]
@@ -91,7 +93,7 @@ def _strike(installation: Installation, plan: Plan, namespace: str, api: Api, wi
             if not is_alive(victim):
                 raise NeverStruck(f"{plan}: {plan.victim} died before there was any work")
             workload.apply_work(installation, namespace)
-            if not _died(victim, api, namespace):
+            if not _died(installation, victim, api, namespace):
                 return None
             accepted = evidence.accepted_tasks(read_log(installation), api, namespace)
         if len(accepted) == len(workload.TASKS):
@@ -100,10 +102,10 @@ def _strike(installation: Installation, plan: Plan, namespace: str, api: Api, wi
         return _Struck(sorted(accepted), explained(workload.objects(api, namespace)))
 
 
-def _died(victim: Identity, api: Api, namespace: str) -> bool:
+def _died(installation: Installation, victim: Identity, api: Api, namespace: str) -> bool:
     """True when the victim ended, False when the work was done first."""
     deadline = time.monotonic() + STRIKE_SECONDS
-    while is_alive(victim):
+    while not installation.struck(victim):
         if not workload.unfinished(api, namespace):
             return False
         assert time.monotonic() < deadline, f"neither killed nor done: {workload.unfinished(api, namespace)}"

@@ -40,7 +40,7 @@ class Installation:
         self.cluster = LocalCluster(self.settings, fsync=False)
         self.services: dict[str, Service] = {service.name: service for service in services(self.settings)}
         self.restarted: list[str] = []
-        """What the keeper started again, in order."""
+        """What ended though nobody held it, in order; the keeper started it again."""
         self._held: set[str] = set()
         self._lock = threading.RLock()
         self._ending = threading.Event()
@@ -85,7 +85,8 @@ class Installation:
         try:
             yield process
         finally:
-            process.env.pop("TRIPLANE_FAILPOINT", None)
+            if process.env.pop("TRIPLANE_FAILPOINT", None) is not None:
+                asyncio.run(process.stop(at_once=True))  # one that was not struck must not strike a later plan
             self._start_again(name)
             with self._lock:
                 self._held.discard(name)
@@ -98,6 +99,19 @@ class Installation:
         identity = process.start()
         self.wait_ready(name, while_alive=identity)
         return identity
+
+    def struck(self, victim: Identity) -> bool:
+        """True when an armed process has died by SIGKILL; fails when it ended in any other way."""
+        try:
+            # Looked at, not collected: how it ended is known once.
+            ended = os.waitid(os.P_PID, victim.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            raise AssertionError(f"process {victim.pid} ended before it was looked at") from None
+        if ended is None:
+            return False
+        by_kill = (ended.si_code, ended.si_status) == (os.CLD_KILLED, signal.SIGKILL)
+        assert by_kill, f"process {victim.pid} was not killed: it ended with {ended.si_status}"
+        return True
 
     def kill(self, name: str) -> None:
         """SIGKILL the process with all of its session: for Postgres, the postmaster and every backend."""

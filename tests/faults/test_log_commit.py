@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import psycopg
 import pytest
+
 from tests.conftest import Database
 from tests.contract.test_event_log import body
-
 from triplane.adapters.postgres import eventlog
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 

@@ -82,6 +82,14 @@ UNDISTURBED = ["session.offered", "run.claimed", "run.started", "run.finished"]
 """One run, from its offer to its result."""
 
 
+@pytest.fixture(autouse=True)
+def _nobody_else_ends(installation: Installation) -> Iterator[None]:
+    """Whoever is not killed by the test outlives it."""
+    before = len(installation.restarted)
+    yield
+    assert installation.restarted[before:] == []
+
+
 @pytest.fixture
 def api(installation: Installation) -> Iterator[Api]:
     """The API server as its administrator."""

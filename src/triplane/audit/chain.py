@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from triplane.audit.entry import body_sha256, parse
+from triplane.audit.entry import open_entry
 from triplane.audit.merkle import CompactRange, leaf_hash
 from triplane.audit.model import GENESIS_PREV, Break, JsonObject, Verification
 from triplane.errors import InvalidEntry
@@ -139,10 +139,11 @@ class ChainVerifier:
                 f"entry {n}: its octets hash to {leaf.hex()}, the stored leaf hash is {row.leaf.hex()}",
             )
         try:
-            entry = parse(row.octets)
+            opened = open_entry(row.octets)
         except InvalidEntry as error:
             return self._break(n, BreakReason.MALFORMED, f"entry {n}: {error}")
-        problem = self._chain_problem(n, entry) or self._index_problem(n, entry, row)
+        entry = opened.entry
+        problem = self._chain_problem(n, entry) or self._index_problem(n, entry, opened.body_sha256, row)
         if problem is not None:
             return self._break(n, *problem)
         self._ids.add(entry["id"])
@@ -174,7 +175,9 @@ class ChainVerifier:
             return BreakReason.ID_REPEATED, f"entry {n}: the id {entry['id']} occurred before"
         return None
 
-    def _index_problem(self, n: int, entry: JsonObject, row: StoredEntry) -> tuple[BreakReason, str] | None:
+    def _index_problem(
+        self, n: int, entry: JsonObject, body: bytes, row: StoredEntry
+    ) -> tuple[BreakReason, str] | None:
         truth = projections(entry)
         if row.projections != truth:
             name, stored, true = next(
@@ -184,7 +187,7 @@ class ChainVerifier:
                 BreakReason.PROJECTION_MISMATCH,
                 f"entry {n}: the column {name} holds {stored!r}, the octets say {true!r}",
             )
-        if row.indexed is None or row.indexed != (n, body_sha256(entry)):
+        if row.indexed is None or row.indexed != (n, body):
             return (
                 BreakReason.ID_INDEX_MISMATCH,
                 f"entry {n}: the id index does not hold {entry['id']} with this seq and body",

@@ -36,9 +36,7 @@ MAX_BLOBS = 64
 MAX_ID_LENGTH = 200
 MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 16
-KEYS = frozenset(
-    {"v", "origin", "seq", "prev", "id", "stream", "type", "time", "actor", "subject", "data", "blobs"}
-)
+KEYS = frozenset({"v", "origin", "seq", "prev", "id", "stream", "type", "time", "actor", "subject", "data", "blobs"})
 SUBJECT_KEYS = frozenset({"apiVersion", "kind", "namespace", "name", "uid", "generation", "labels"})
 
 _SEQUENCER_OCTETS = 160
@@ -50,6 +48,7 @@ _ID = re.compile(rf"(?P<type>{_TYPE})/{_UID}/(?:0|[1-9][0-9]{{0,15}})(?:/[A-Za-z
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _HEX = re.compile(r"[0-9a-f]{64}")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+_LABEL_VALUE = re.compile(r"[A-Za-z0-9._-]{0,63}")
 _LABEL_KEY = re.compile(r"triplane\.dev/[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _PATTERNS = {
     "type": re.compile(_TYPE),
@@ -62,6 +61,7 @@ _PATTERNS = {
     "subject.name": re.compile(r"[A-Za-z0-9._:-]{0,253}"),
     "subject.uid": re.compile(_UID),
 }
+_FULLMATCH = {path: pattern.fullmatch for path, pattern in _PATTERNS.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,10 @@ def format_time(moment: datetime) -> str:
 
 
 def prepare(origin: str, body: EventBody) -> Prepared:
-    """Check a body against every limit of the format and encode it; raises ``InvalidEntry`` naming the
-    path."""
+    """Check a body against every limit of the format and encode it; raises ``InvalidEntry`` naming the path."""
     subject = body.subject
     _check_id(body.id, body.type)
+    # The patterns admit nothing that JSON escapes, so these texts stand in the octets as they are.
     for path, text in (
         ("origin", origin),
         ("stream", body.stream),
@@ -123,53 +123,53 @@ def prepare(origin: str, body: EventBody) -> Prepared:
         ("subject.name", subject.name),
         ("subject.uid", subject.uid),
     ):
-        _check_text(path, text)
-    labels = _checked_labels(subject.labels)
+        if type(text) is not str or _FULLMATCH[path](text) is None:
+            _refuse_text(path, text)
     if type(subject.generation) is not int or not 0 <= subject.generation <= MAX_INTEGER:
         _refuse("subject.generation", f"{subject.generation!r} is not an integer from 0 to 2^53-1")
-    _check_blobs(body.blobs)
+    labels = _checked_labels(subject.labels) if subject.labels else "[]"
+    blobs = _checked_blobs(body.blobs) if body.blobs else "[]"
     data = encode_data(body.data)
-    blobs = ('["' + '","'.join(body.blobs) + '"]') if body.blobs else "[]"
-    head = b'{"actor":"%b","blobs":%b,"data":%b,"id":"%b","origin":"%b"' % (
-        body.actor.encode(),
-        blobs.encode(),
-        data,
-        body.id.encode(),
-        origin.encode(),
-    )
+    head = f'{{"actor":"{body.actor}","blobs":{blobs},"data":{data},"id":"{body.id}","origin":"{origin}"'.encode()
     middle = (
         f'"stream":"{body.stream}","subject":{{"apiVersion":"{subject.api_version}","generation":{subject.generation},'
         f'"kind":"{subject.kind}","labels":{labels},"name":"{subject.name}","namespace":"{subject.namespace}",'
         f'"uid":"{subject.uid}"}}'
     ).encode()
-    tail = f'"type":"{body.type}","v":{VERSION}}}'.encode()
+    tail = b'"type":"%b","v":%d}' % (body.type.encode(), VERSION)
     size = len(head) + len(middle) + len(tail) + _SEQUENCER_OCTETS
     if size > MAX_ENTRY_OCTETS:
         _refuse("", f"the entry would take {size} octets, over {MAX_ENTRY_OCTETS}: put payloads into blobs")
     return Prepared(body.id, sha256(b"%b,%b,%b" % (head, middle, tail)).digest(), head, middle, tail)
 
 
-def encode_data(data: JsonObject) -> bytes:
-    """JCS octets of ``data``; raises ``InvalidEntry`` naming the path of what the format refuses."""
+def encode_data(data: JsonObject) -> str:
+    """The JCS form of ``data``; raises ``InvalidEntry`` naming the path of what the format refuses."""
     if not isinstance(data, Mapping):
         _refuse("data", "must be an object")
-    _check_value(data, "data", 1)
+    _check_items(data, "data", 1)
     try:
         encoded = orjson.dumps(data, default=_plain, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidEntry(f"data: {error}") from error
     if len(encoded) > MAX_DATA_OCTETS:
-        _refuse(
-            "data", f"takes {len(encoded)} octets as JSON, over {MAX_DATA_OCTETS}: put payloads into blobs"
-        )
-    return encoded
+        _refuse("data", f"takes {len(encoded)} octets as JSON, over {MAX_DATA_OCTETS}: put payloads into blobs")
+    return encoded.decode()
 
 
-def parse(octets: bytes) -> dict[str, Any]:
-    """The entry these octets are; raises ``InvalidEntry`` unless they are exactly the canonical form of one.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An entry read back from its octets, with the hash of its body."""
 
-    Comparing with the canonical form of what was parsed also refuses duplicate keys, ``-0``, white space,
-    needless escapes and every other second spelling.
+    entry: dict[str, Any]
+    body_sha256: bytes
+
+
+def open_entry(octets: bytes) -> Opened:
+    """Read an entry; raises ``InvalidEntry`` unless the octets are exactly the canonical form of a valid one.
+
+    What was parsed is encoded anew and must give the same octets: that also refuses duplicate keys, ``-0``, white
+    space, needless escapes and every other second spelling.
     """
     if len(octets) > MAX_ENTRY_OCTETS:
         _refuse("", f"{len(octets)} octets, over {MAX_ENTRY_OCTETS}")
@@ -180,15 +180,17 @@ def parse(octets: bytes) -> dict[str, Any]:
     if type(entry) is not dict or entry.keys() != KEYS:
         found = sorted(entry) if isinstance(entry, dict) else type(entry).__name__
         _refuse("", f"must have exactly the keys {', '.join(sorted(KEYS))}, not {found}")
-    if orjson.dumps(entry, option=orjson.OPT_SORT_KEYS) != octets:
+    _check_sequencing(entry)
+    prepared = prepare(entry["origin"], body_of(entry))
+    if prepared.seal(entry["seq"], entry["prev"], entry["time"]) != octets:
         _refuse_duplicates(octets)
         _refuse("", "the octets are not in canonical form (RFC 8785)")
-    _check_sequencing(entry)
-    body = body_of(entry)
-    prepared = prepare(entry["origin"], body)
-    if prepared.seal(entry["seq"], entry["prev"], entry["time"]) != octets:
-        _refuse("", "the octets are not in canonical form (RFC 8785)")
-    return entry
+    return Opened(entry, prepared.body_sha256)
+
+
+def parse(octets: bytes) -> dict[str, Any]:
+    """The entry these octets are; raises ``InvalidEntry`` as ``open_entry`` does."""
+    return open_entry(octets).entry
 
 
 def body_of(entry: JsonObject) -> EventBody:
@@ -220,12 +222,6 @@ def body_of(entry: JsonObject) -> EventBody:
         data=entry["data"],
         blobs=tuple(entry["blobs"]),
     )
-
-
-def body_sha256(entry: JsonObject) -> bytes:
-    """SHA-256 of the JCS form of a canonical entry's body."""
-    body = {key: value for key, value in entry.items() if key not in {"seq", "prev", "time"}}
-    return sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 def seal_all(prepared: Iterable[Prepared], seq: int, prev: str, time: str) -> list[Sealed]:
@@ -271,39 +267,35 @@ def _refuse(path: str, message: str) -> NoReturn:
 
 
 def _check_id(value: object, event_type: object) -> None:
-    _check_text("type", event_type)
-    match = _ID.fullmatch(value) if isinstance(value, str) and len(value) <= MAX_ID_LENGTH else None
+    if type(event_type) is not str or _FULLMATCH["type"](event_type) is None:
+        _refuse_text("type", event_type)
+    match = _ID.fullmatch(value) if type(value) is str and len(value) <= MAX_ID_LENGTH else None
     if match is None or match["type"] != event_type:
-        _refuse(
-            "id", f"{value!r} is not {event_type}/uid/n[/key] in at most {MAX_ID_LENGTH} ASCII characters"
-        )
+        _refuse("id", f"{value!r} is not {event_type}/uid/n[/key] in at most {MAX_ID_LENGTH} ASCII characters")
 
 
-def _check_text(path: str, value: object) -> None:
-    pattern = _PATTERNS[path]
-    if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        _refuse(path, f"{value!r} does not match {pattern.pattern}")
+def _refuse_text(path: str, value: object) -> NoReturn:
+    _refuse(path, f"{value!r} does not match {_PATTERNS[path].pattern}")
 
 
 def _checked_labels(labels: tuple[tuple[str, str], ...]) -> str:
-    if not labels:
-        return "[]"
     for key, value in labels:
-        if not isinstance(key, str) or _LABEL_KEY.fullmatch(key) is None:
+        if type(key) is not str or _LABEL_KEY.fullmatch(key) is None:
             _refuse("subject.labels", f"key {key!r} is not triplane.dev/…: other labels are not for the log")
-        if not isinstance(value, str) or (value and re.fullmatch(r"[A-Za-z0-9._-]{1,63}", value) is None):
+        if type(value) is not str or _LABEL_VALUE.fullmatch(value) is None:
             _refuse("subject.labels", f"{key} has the value {value!r}, which is not a label value")
     if any(earlier[0] >= later[0] for earlier, later in pairwise(labels)):
         _refuse("subject.labels", "must be sorted by key, each key once")
-    return "[" + ",".join(f'["{key}","{value}"]' for key, value in labels) + "]"
+    return "[" + ",".join([f'["{key}","{value}"]' for key, value in labels]) + "]"
 
 
-def _check_blobs(blobs: tuple[str, ...]) -> None:
+def _checked_blobs(blobs: tuple[str, ...]) -> str:
     if len(blobs) > MAX_BLOBS:
         _refuse("blobs", f"{len(blobs)} digests, over {MAX_BLOBS}")
     for number, digest in enumerate(blobs):
-        if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
+        if type(digest) is not str or _DIGEST.fullmatch(digest) is None:
             _refuse(f"blobs[{number}]", f"{digest!r} is not sha256: and 64 lowercase hex digits")
+    return '["' + '","'.join(blobs) + '"]'
 
 
 def _check_value(value: object, path: str, depth: int) -> None:

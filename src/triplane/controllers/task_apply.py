@@ -287,14 +287,12 @@ class TaskApplier:
             view = session.view
             if view is None or view.revoked is not None:
                 continue
-            live = view.last_run is not None and view.last_run.state in LIVE_RUN_STATES
-            if decisions.failed is None and not live:
-                if not view.closed:
-                    await self._context.sessions.close_session(session.uid)
-                continue
-            why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
-            await self._context.sessions.revoke(session.uid, why[:1024])
-            self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
+            if view.last_run is not None and view.last_run.state in LIVE_RUN_STATES:
+                why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
+                await self._context.sessions.revoke(session.uid, why[:1024])
+                self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
+            elif not view.closed:
+                await self._context.sessions.close_session(session.uid)
 
     async def _emit(self, at: Gathered, type_: str, reason: str, message: str, key: str) -> None:
         await self._context.cluster.emit(

@@ -167,3 +167,28 @@ async def test_an_edit_while_a_permit_is_out_does_not_have_the_work_done_twice()
     (accepted,) = await made.log.query(EventFilter(types=frozenset({"task.accepted"})))
     (artifact,) = made.server.of("Artifact")
     assert accepted.entry["data"]["subjects"] == [{"name": "report", "digest": artifact["spec"]["digest"]}]
+
+
+async def test_what_still_runs_is_stopped_even_if_the_operator_dies_right_after_the_decision() -> None:
+    made = world()
+    await made.settle()
+    claim = await made.sessions.claim("r", "i")
+    assert claim is not None
+    del made.server.objects["Graph", NAMESPACE, "g"]
+    made.start()
+    made.fuse.writes, made.fuse.at, made.fuse.after = 0, 1, True
+    while not await made.log.query(EventFilter(types=frozenset({"task.failed"}))):
+        try:
+            await made.settle()
+        except KilledError:
+            made.start()
+            made.fuse.at = made.fuse.writes + 1  # at every write, until the decision is in the log
+    made.fuse.at = None
+    live = await made.sessions.get(claim.session_uid)
+    assert live is not None
+    assert live.revoked is None
+    await made.settle()
+    view = await made.sessions.get(claim.session_uid)
+    assert view is not None
+    assert view.revoked is not None
+    assert view.revoked.startswith("GraphDeleted")

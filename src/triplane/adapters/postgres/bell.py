@@ -16,6 +16,8 @@ from triplane.adapters.postgres.connection import CONNECT_SECONDS
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
+_LOOK_UP_SECONDS = 5.0
+"""How often a listener looks whether anyone still waits."""
 
 
 async def stopped(task: asyncio.Task[None]) -> None:
@@ -80,13 +82,14 @@ class Bell:
 
     async def _listen(self) -> None:
         pause = _FIRST_PAUSE_SECONDS
-        while True:
+        while self._waiters:  # ends by itself: a process that exits without close() must not wait for it
             try:
                 async with self._listening() as connection:
                     pause = _FIRST_PAUSE_SECONDS
                     self.ring()  # what happened while nobody listened
-                    async for _ in connection.notifies():
-                        self.ring()
+                    while self._waiters:
+                        async for _ in connection.notifies(timeout=_LOOK_UP_SECONDS):
+                            self.ring()
             except psycopg.Error:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)

@@ -127,12 +127,7 @@ def _is_private(folder: Path) -> bool:
         info = folder.lstat()
     except FileNotFoundError:
         return False
-    return (
-        folder.is_dir()
-        and not folder.is_symlink()
-        and info.st_uid == os.getuid()
-        and not info.st_mode & 0o077
-    )
+    return folder.is_dir() and not folder.is_symlink() and info.st_uid == os.getuid() and not info.st_mode & 0o077
 
 
 def _enter_user_namespace(uid: int) -> Callable[[], None]:
@@ -329,9 +324,7 @@ class EmbeddedPostgres:
         except subprocess.SubprocessError as error:
             raise Unavailable(_NO_NAMESPACE) from error
         if done.returncode != 0:
-            raise Unavailable(
-                f"initdb in {fresh} failed: {done.stderr.decode(errors='replace').strip()[-800:]}"
-            )
+            raise Unavailable(f"initdb in {fresh} failed: {done.stderr.decode(errors='replace').strip()[-800:]}")
         fresh.rename(self.data)
 
     def _write(self, name: str, text: str) -> None:

@@ -55,9 +55,7 @@ def _run_migrations(conninfo: str) -> None:
     from sqlalchemy import create_engine  # noqa: PLC0415
     from sqlalchemy.pool import NullPool  # noqa: PLC0415
 
-    engine = create_engine(
-        "postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool
-    )
+    engine = create_engine("postgresql+psycopg://", creator=lambda: psycopg.connect(conninfo), poolclass=NullPool)
     with (
         as_file(files("triplane.adapters.postgres").joinpath("migrations")) as scripts,
         engine.begin() as connection,
@@ -81,7 +79,7 @@ def _ensure_origin(connection: psycopg.Connection, host: str) -> str:
     sealed = first_entries(host, install_id, now)
     connection.execute("INSERT INTO log.heads (origin) VALUES (%s)", (origin,))
     appended = connection.execute(
-        "SELECT log.log_append(%s, %s, 0, %s, %s)",
+        "SELECT log.log_append(%s, %s, 0, 0, '{}', %s, %s)",
         (
             origin,
             _MIGRATOR_WRITER,
@@ -89,9 +87,7 @@ def _ensure_origin(connection: psycopg.Connection, host: str) -> str:
             [entry.body_sha256 for entry in sealed],
         ),
     ).fetchone()
-    if appended != (len(sealed),):
-        raise Unavailable(
-            f"the new log of {origin} holds {appended} entries, not {len(sealed)}: migrate again"
-        )
+    if appended != (True,):
+        raise Unavailable(f"the new log of {origin} did not take its first entries: migrate again")
     connection.commit()
     return origin

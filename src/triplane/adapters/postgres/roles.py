@@ -73,9 +73,7 @@ def ensure_roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> Non
             for login in LOGINS:
                 _ensure_login(admin, login, passwords[login], present)
     except psycopg.errors.InsufficientPrivilege as error:
-        raise Forbidden(
-            f"the database login cannot create roles ({error}): use an administrator's"
-        ) from error
+        raise Forbidden(f"the database login cannot create roles ({error}): use an administrator's") from error
 
 
 def _ensure_login(admin: psycopg.Connection, login: Login, password: str, present: set[str]) -> None:
