@@ -26,12 +26,16 @@ class TierCount:
         if report.skipped or hasattr(report, "wasxfail"):
             self.skipped.append(report.nodeid)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.skipped:  # a whole module, by importorskip say
+            self.skipped.append(report.nodeid)
 
-def main(arguments: list[str]) -> int:
+
+def main(arguments: list[str], root: Path = Path(__file__).parent) -> int:
     """Exit code: pytest's, or 1 when a tier ran no test or any test was skipped."""
-    root = Path(__file__).parent
     count = TierCount()
     code = pytest.main([*(str(root / tier) for tier in TIERS), *arguments], plugins=[count])
+    sys.stdout.flush()
     print("tiers:", ", ".join(f"{tier} {count.passed[tier]}" for tier in TIERS))
     absent = [tier for tier in TIERS if not count.passed[tier]]
     if absent:

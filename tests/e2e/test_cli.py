@@ -158,13 +158,13 @@ def test_an_artifact_is_fetched_whole_and_a_rejected_one_with_a_warning(
     assert "is not accepted" in done.stderr
 
 
-def test_lineage_outlives_the_artifact_and_its_graph(installation: Installation) -> None:
+def test_lineage_outlives_the_artifact_and_all_it_belongs_to(installation: Installation) -> None:
     listed = json.loads(installation.ok("artifact", "list", "-n", "demo", "-o", "json"))
     found = next(item for item in listed if item["task"] == "licence-audit-audit" and item["output"] == "chart")
     admin = installation.home / "secrets" / "kubeconfig-admin"
     before = json.loads(installation.ok("lineage", "-n", "demo", found["name"], "-o", "json"))
     subprocess.run(
-        ["kubectl", "--kubeconfig", str(admin), "-n", "demo", "delete", "graph", "licence-audit", "--wait=true"],
+        ["kubectl", "--kubeconfig", str(admin), "-n", "demo", "delete", "graph,node.triplane.dev", "licence-audit"],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
 
@@ -219,7 +219,8 @@ def test_a_person_without_rights_is_told_so(installation: Installation) -> None:
 def test_ctrl_c_before_the_summary_leaves_no_process_behind(short_home: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "triplane.cli.main", "demo"],
-        env=environment(short_home), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env=environment(short_home), start_new_session=True,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:

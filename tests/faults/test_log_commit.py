@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Database
 from tests.contract.test_event_log import body
-from triplane.adapters.postgres import eventlog
+from triplane.adapters.postgres import appender
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 
 pytestmark = pytest.mark.faults
@@ -37,7 +37,7 @@ async def test_a_reply_to_commit_that_is_lost_gives_the_first_receipt(
     log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
     try:
         size, _ = await log.head()
-        monkeypatch.setattr(eventlog, "failpoint", failpoint)
+        monkeypatch.setattr(appender, "failpoint", failpoint)
         (receipt,) = await log.append([body(1)])
         assert passed == [BEFORE, AFTER], "the second look must find the entry, not append it again"
         assert receipt.seq == size
@@ -64,7 +64,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_transaction_leaves_nothing
     log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
     try:
         size, _ = await log.head()
-        monkeypatch.setattr(eventlog, "failpoint", failpoint)
+        monkeypatch.setattr(appender, "failpoint", failpoint)
         (receipt,) = await log.append([body(1)])
         assert passed == [BEFORE, BEFORE, AFTER], "the batch must be sealed and sent a second time"
         assert await log.head() == (size + 1, receipt.leaf_hash)

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
 from typing import Any, NoReturn
@@ -123,7 +124,7 @@ def prepare(origin: str, body: EventBody) -> Prepared:
         ("subject.name", subject.name),
         ("subject.uid", subject.uid),
     ):
-        if type(text) is not str or _FULLMATCH[path](text) is None:
+        if not isinstance(text, str) or _FULLMATCH[path](text) is None:
             _refuse_text(path, text)
     if type(subject.generation) is not int or not 0 <= subject.generation <= MAX_INTEGER:
         _refuse("subject.generation", f"{subject.generation!r} is not an integer from 0 to 2^53-1")
@@ -267,9 +268,9 @@ def _refuse(path: str, message: str) -> NoReturn:
 
 
 def _check_id(value: object, event_type: object) -> None:
-    if type(event_type) is not str or _FULLMATCH["type"](event_type) is None:
+    if not isinstance(event_type, str) or _FULLMATCH["type"](event_type) is None:
         _refuse_text("type", event_type)
-    match = _ID.fullmatch(value) if type(value) is str and len(value) <= MAX_ID_LENGTH else None
+    match = _ID.fullmatch(value) if isinstance(value, str) and len(value) <= MAX_ID_LENGTH else None
     if match is None or match["type"] != event_type:
         _refuse("id", f"{value!r} is not {event_type}/uid/n[/key] in at most {MAX_ID_LENGTH} ASCII characters")
 
@@ -278,11 +279,12 @@ def _refuse_text(path: str, value: object) -> NoReturn:
     _refuse(path, f"{value!r} does not match {_PATTERNS[path].pattern}")
 
 
+@lru_cache(maxsize=1024)  # the objects of one workstream carry the same few
 def _checked_labels(labels: tuple[tuple[str, str], ...]) -> str:
     for key, value in labels:
-        if type(key) is not str or _LABEL_KEY.fullmatch(key) is None:
+        if not isinstance(key, str) or _LABEL_KEY.fullmatch(key) is None:
             _refuse("subject.labels", f"key {key!r} is not triplane.dev/…: other labels are not for the log")
-        if type(value) is not str or _LABEL_VALUE.fullmatch(value) is None:
+        if not isinstance(value, str) or _LABEL_VALUE.fullmatch(value) is None:
             _refuse("subject.labels", f"{key} has the value {value!r}, which is not a label value")
     if any(earlier[0] >= later[0] for earlier, later in pairwise(labels)):
         _refuse("subject.labels", "must be sorted by key, each key once")
@@ -293,7 +295,7 @@ def _checked_blobs(blobs: tuple[str, ...]) -> str:
     if len(blobs) > MAX_BLOBS:
         _refuse("blobs", f"{len(blobs)} digests, over {MAX_BLOBS}")
     for number, digest in enumerate(blobs):
-        if type(digest) is not str or _DIGEST.fullmatch(digest) is None:
+        if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
             _refuse(f"blobs[{number}]", f"{digest!r} is not sha256: and 64 lowercase hex digits")
     return '["' + '","'.join(blobs) + '"]'
 

@@ -1,0 +1,235 @@
+"""The event types and the published schema of each one's ``data``.
+
+A schema says what a reader may rely on: members beyond it are allowed, so that adding one never breaks a verifier, and
+a member appears as required only when every entry of the type ever written has it. Verifiers hash entries of types they
+do not know all the same. Documented in docs/reference/log-format.md.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator
+
+from triplane.audit.model import JsonObject
+
+Schema = Mapping[str, Any]
+
+_TEXT: Final[Schema] = {"type": "string"}
+_WORD: Final[Schema] = {"type": "string", "pattern": "^[A-Z][A-Za-z0-9]{0,63}$"}
+_NAME: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 253}
+_UID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 128}
+_DIGEST: Final[Schema] = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+_COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
+_ORDINAL: Final[Schema] = {"type": "integer", "minimum": 1}
+_FLAG: Final[Schema] = {"type": "boolean"}
+_SUBJECTS: Final[Schema] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "object", "required": ["name", "digest"], "properties": {"name": _NAME, "digest": _DIGEST}},
+}
+_REVIEW: Final[Mapping[str, Schema]] = {
+    "reviewerPrincipal": _UID,
+    "reviewSessionUid": _UID,
+    "reviewerAgentUid": _UID,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EventType:
+    """One type: what it tells, what ``n`` and ``key`` of its ids are, and the schema of ``data``."""
+
+    name: str
+    tells: str
+    n: str
+    key: str
+    schema: Schema
+
+
+def _type(
+    name: str,
+    tells: str,
+    *,
+    n: str,
+    key: str = "",
+    required: Mapping[str, Schema] | None = None,
+    optional: Mapping[str, Schema] | None = None,
+) -> EventType:
+    must, may = dict(required or {}), dict(optional or {})
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": name,
+        "description": tells,
+        "type": "object",
+        "required": sorted(must),
+        "properties": must | may,
+    }
+    return EventType(name, tells, n, key, schema)
+
+
+_RUN: Final[Mapping[str, Schema]] = {"run": _ORDINAL}
+_ENDED: Final[Mapping[str, Schema]] = {"run": _ORDINAL, "reason": _WORD}
+
+TYPES: Final[Mapping[str, EventType]] = {
+    event.name: event
+    for event in (
+        _type("origin.created", "The log begins.", n="0", required={"host": _NAME, "installId": _UID}),
+        _type(
+            "principal.created",
+            "A random id stands for a user from now on; who that is lies in the erasable blob.",
+            n="0",
+            optional={"role": _TEXT},
+        ),
+        _type(
+            "resource.observed",
+            "A generation of a resource was seen; its spec is the blob.",
+            n="generation",
+            required={"specDigest": _DIGEST},
+            optional={"skippedFrom": _ORDINAL, "skippedTo": _ORDINAL},
+        ),
+        _type(
+            "resource.gone",
+            "A resource is no longer there; who deleted it is in the API server's audit log.",
+            n="last generation",
+            required={"deletedBy": {"const": "unknown"}},
+        ),
+        _type(
+            "task.placed",
+            "An agent was chosen for a role of a Task.",
+            n="round",
+            key="role, and from the second choice on `.` and its ordinal",
+            required={"role": _NAME, "round": _COUNT, "agentUid": _UID, "agentName": _NAME},
+            optional={"ordinal": _COUNT, "agentPrincipal": _UID, "harnessPrincipal": _UID},
+        ),
+        _type(
+            "session.offered",
+            "A session may be claimed once a run is permitted.",
+            n="1",
+            required={"taskUid": _UID, "agentUid": _UID, "agentName": _NAME, "role": _NAME, "snapshotDigest": _DIGEST},
+        ),
+        _type(
+            "run.permitted",
+            "Leave to launch a run, and the state it was decided on.",
+            n="run",
+            key="permit counter",
+            required={
+                "run": _ORDINAL,
+                "permit": _ORDINAL,
+                "snapshotDigest": _DIGEST,
+                "authorityDigest": _DIGEST,
+                "policyDigest": _DIGEST,
+                "revocationRevision": _COUNT,
+                "runInputsDigest": _DIGEST,
+            },
+        ),
+        _type(
+            "run.claimed",
+            "A runner took the run.",
+            n="run",
+            required={"run": _ORDINAL, "permit": _ORDINAL, "runner": _TEXT, "instance": _TEXT},
+            optional={"taskUid": _UID, "agentUid": _UID, "role": _NAME},
+        ),
+        _type(
+            "run.started",
+            "The harness process runs; what its host measured is the blob.",
+            n="run",
+            required=_RUN,
+            optional={"isolated": _FLAG},
+        ),
+        _type(
+            "run.recorded",
+            "A segment of the journal; the segment is the blob.",
+            n="run",
+            key="segment",
+            required={"run": _ORDINAL, "sequence": _ORDINAL},
+        ),
+        _type(
+            "run.finished",
+            "The run has a result; reflection and outputs are the blobs.",
+            n="run",
+            required={
+                "run": _ORDINAL,
+                "outcome": {"enum": ["succeeded", "failed", "timed_out", "cancelled", "refused"]},
+                "reason": _WORD,
+                "inputTokens": _COUNT,
+                "outputTokens": _COUNT,
+                "costMinorUnits": _COUNT,
+                "outputs": {**_SUBJECTS, "minItems": 0},
+            },
+            optional={"exitCode": {"type": "integer"}, "reflection": _DIGEST},
+        ),
+        _type("run.lost", "The run's runner is gone.", n="run", required=_ENDED),
+        _type("run.revoked", "The run was ended because its session was revoked.", n="run", required=_ENDED),
+        _type(
+            "artifact.recorded",
+            "An output became an Artifact.",
+            n="run",
+            key="output name",
+            required={
+                "sessionUid": _UID,
+                "run": _ORDINAL,
+                "output": _NAME,
+                "digest": _DIGEST,
+                "mediaType": _TEXT,
+                "size": _COUNT,
+            },
+            optional={"round": _COUNT},
+        ),
+        _type(
+            "review.recorded",
+            "A verdict that counts, bound to digests; the actor is the reviewing principal.",
+            n="1",
+            required={
+                "reviewName": _NAME,
+                "reviewUid": _UID,
+                "verdict": {"enum": ["Approve", "Reject"]},
+                "subjects": _SUBJECTS,
+            },
+            optional=_REVIEW,
+        ),
+        _type(
+            "task.accepted",
+            "The Task's outputs hold, by this Review.",
+            n="round",
+            required={"round": _COUNT, "reviewName": _NAME, "reviewUid": _UID, "subjects": _SUBJECTS},
+            optional=_REVIEW,
+        ),
+        _type(
+            "task.rejected",
+            "The Task's outputs do not hold; the findings are the blob.",
+            n="round",
+            required={
+                "round": _COUNT,
+                "reviewName": _NAME,
+                "reviewUid": _UID,
+                "findingsDigest": _DIGEST,
+                "findingsCount": _COUNT,
+            },
+            optional=_REVIEW,
+        ),
+        _type(
+            "task.failed",
+            "Nothing further will be tried; the message is the blob.",
+            n="round",
+            required={"round": _COUNT, "reason": _WORD, "messageDigest": _DIGEST},
+        ),
+        _type("task.stalled", "Someone must act.", n="generation", key="reason", required={"reason": _WORD}),
+        _type("blob.quarantined", "A stored blob was not what was stored.", n="from 1", required={"digest": _DIGEST}),
+        _type("blob.erased", "A blob was erased on purpose.", n="from 1", required={"digest": _DIGEST}),
+    )
+}
+"""Every type this release writes, by name."""
+
+
+def violations(event_type: str, data: JsonObject) -> list[str]:
+    """What in ``data`` breaks the type's published schema, as ``path: message``; nothing for an unknown type."""
+    if event_type not in TYPES:
+        return []
+    errors = _validator(event_type).iter_errors(data)
+    return sorted(f"{error.json_path}: {error.message}" for error in errors)
+
+
+@cache
+def _validator(event_type: str) -> Draft202012Validator:
+    return Draft202012Validator(TYPES[event_type].schema)
