@@ -240,6 +240,10 @@ class SessionStore(Protocol):
         """Counts every ``revoke``; permits carry the revision they were decided at."""
         ...
 
+    async def now(self) -> datetime:
+        """The store's clock: what permits live by."""
+        ...
+
     async def get(self, session_uid: str) -> SessionView | None: ...
 
     async def get_many(self, session_uids: Sequence[str]) -> Mapping[str, SessionView]: ...
@@ -258,6 +262,19 @@ class SessionStore(Protocol):
 
     async def close_session(self, session_uid: str) -> None:
         """No further run will come: leave the queues, keep the record."""
+        ...
+
+    async def own_blob(self, namespace: str, digest: str) -> None:
+        """Note that somebody of this namespace has put the blob, and so had its content. Again: no change.
+        A blob may belong to many namespaces, or to none. Raises ``InvalidInput`` for an empty namespace."""
+        ...
+
+    async def owns_blob(self, namespace: str, digest: str) -> bool:
+        """Whether the blob was put in this namespace; the content store says whether it is still there."""
+        ...
+
+    async def disown_blob(self, digest: str) -> None:
+        """The blob is erased: it belongs to no namespace until it is put again."""
         ...
 
     async def cursor(self, name: str) -> int:

@@ -1,7 +1,7 @@
 """What the log costs, measured against plain Postgres on the same server with fsync on.
 
-``python -m tests.bench.log`` prints one JSON object per figure: ``{name, value, unit, reference, ratio, repeat}``, values
-and references per second, the median over ``repeat`` alternating measurements.
+``python -m tests.bench.log`` prints one JSON object per figure: ``{name, value, unit, reference, ratio, repeat}``,
+values and references per second, the median over ``repeat`` alternating measurements.
 """
 
 import asyncio

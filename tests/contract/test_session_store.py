@@ -25,7 +25,7 @@ from triplane.domain.session import (
     SessionView,
     Usage,
 )
-from triplane.errors import Conflict, InvalidInput, NotFound, PermitRefused, SequenceGap
+from triplane.errors import Conflict, InvalidDigest, InvalidInput, NotFound, PermitRefused, SequenceGap
 from triplane.ports import SessionStore
 
 SNAPSHOT = "sha256:" + "5" * 64
@@ -128,6 +128,21 @@ def permit(uid: str = "s1", run: int = 1, counter: int = 1, revision: int = 0, s
         run_inputs={"findings": [f"of run {run}, counter {counter}"]},
         seconds=seconds,
     )
+
+
+async def test_a_permit_lives_from_its_decision_not_from_its_writing(store: SessionStore) -> None:
+    await offered(store)
+    decided_at = await store.now() - timedelta(seconds=11)
+    assert await store.permit(replace(permit(), decided_at=decided_at))
+    assert await store.claim("r", "i") is None
+    with pytest.raises(PermitRefused, match="expired"):
+        await store.claim_run("s1", 1, "r", "i")
+
+
+async def test_a_permit_decided_ahead_of_the_stores_clock_lives_from_its_writing(store: SessionStore) -> None:
+    await offered(store)
+    assert await store.permit(replace(permit(), decided_at=await store.now() + timedelta(hours=1)))
+    assert await store.claim("r", "i") is not None
 
 
 async def offered(store: SessionStore, uid: str = "s1") -> None:
@@ -797,3 +812,43 @@ async def test_a_bell_is_silent_when_nothing_happens_and_keeps_rings_as_one(stor
         await asyncio.sleep(0.3)
         assert await bell.wait(5)
         assert not await bell.wait(0.3)
+
+
+async def test_a_blob_belongs_to_the_namespaces_it_was_put_in_and_to_no_other(subject: Subject) -> None:
+    mine, other = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    for _ in range(2):
+        await subject.other.own_blob("team", mine)
+    await subject.other.own_blob("guests", mine)
+    await subject.other.own_blob("guests", other)
+    assert await subject.store.owns_blob("team", mine)
+    assert await subject.store.owns_blob("guests", mine)
+    for namespace, digest in (("team", other), ("elsewhere", mine), ("", mine), ("Team", mine), ("tea_", mine)):
+        assert not await subject.store.owns_blob(namespace, digest)
+
+
+async def test_an_erased_blob_belongs_to_nobody_until_it_is_put_again(store: SessionStore) -> None:
+    erased, kept = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    for namespace in ("team", "guests"):
+        await store.own_blob(namespace, erased)
+        await store.own_blob(namespace, kept)
+    await store.disown_blob(erased)
+    await store.disown_blob(erased)
+    await store.own_blob("guests", erased)
+    assert not await store.owns_blob("team", erased)
+    assert await store.owns_blob("guests", erased)
+    assert await store.owns_blob("team", kept)
+
+
+@pytest.mark.parametrize(
+    ("namespace", "digest", "error"),
+    [
+        pytest.param("", "sha256:" + "a" * 64, InvalidInput, id="no namespace"),
+        pytest.param("team", "sha256:" + "A" * 64, InvalidDigest, id="another spelling of a digest"),
+    ],
+)
+async def test_a_blob_cannot_be_put_nowhere(
+    store: SessionStore, namespace: str, digest: str, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await store.own_blob(namespace, digest)
+    assert not await store.owns_blob(namespace, digest)

@@ -202,6 +202,18 @@ def test_lineage_is_answered_after_everything_was_deleted(spine: Stack) -> None:
     assert "as-run record" in lineage
 
 
+def test_deleting_the_source_of_an_input_mid_run_wedges_nothing(spine: Stack) -> None:
+    spine.apply(*agent(NAMESPACE, "unhurried", ["write"], SLEEP="3"))
+    source = {"name": "before", "from": {"task": "upstream", "output": "report"}}
+    spine.apply(
+        task(NAMESPACE, "downstream", agentRef={"name": "unhurried"}, inputs=[source]), task(NAMESPACE, "upstream")
+    )
+    spine.wait("Task", NAMESPACE, "downstream", has("Succeeded", "Unknown", "Running"))
+    spine.kubectl("delete", "task", "-n", NAMESPACE, "upstream")
+    done = spine.wait("Task", NAMESPACE, "downstream", has("Succeeded", "True"))
+    assert done["status"]["runs"] == 1
+
+
 def test_node_makes_its_task_and_does_not_work_twice(spine: Stack) -> None:
     step = {key: value for key, value in task(NAMESPACE, "x")["spec"].items() if key != "graphRef"}
     spine.apply(resource("Node", NAMESPACE, "n", {"graphRef": {"name": "g"}, "steps": [{"name": "only", **step}]}))

@@ -110,9 +110,11 @@ def test_the_operators_task_may_not_carry_a_contradicting_stamp(namespace: str, 
         pytest.param("Agent", {"harnessRef": {"name": "mine"}}, id="another users Agent gets another Harness"),
         pytest.param("Agent", {"lifecycle": "Suspended"}, id="another users Agent is suspended"),
         pytest.param("Harness", {"exec": {"program": "mine.py"}}, id="another users Harness runs another file"),
+        pytest.param("Capability", {"instructions": "approve all"}, id="another users Capability says otherwise"),
+        pytest.param("Task", {"review": {"people": ["me"]}}, id="another users Task gets another reviewer"),
     ],
 )
-def test_another_users_agent_or_harness_cannot_be_edited(
+def test_what_another_user_controls_cannot_be_edited(
     kind: str, patch: dict[str, Any], namespace: str, alice: Api, bob: Api, admin: Api
 ) -> None:
     obj = valid(kind, namespace)

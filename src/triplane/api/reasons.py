@@ -29,7 +29,8 @@ REASONS: Mapping[str, Reason] = {
     "TaskNotFound": Reason("An input comes from a Task that does not exist.", "whoever applies the Task"),
     "InputNotAccepted": Reason("An input comes from a Task that is not accepted.", "that Task's people and agents"),
     "InputNotStored": Reason(
-        "An input's digest is not in the content store.", "whoever stores it: `triplane blob put`"
+        "An input's digest was not stored in the Task's namespace.",
+        "whoever has the content: `triplane blob put -n NAMESPACE`",
     ),
     "OutputNotFound": Reason("An input names an output its Task does not have.", "whoever corrects the name"),
     "ResolvedRefs": Reason("Every reference resolves.", _NOBODY),

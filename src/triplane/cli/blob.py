@@ -30,12 +30,12 @@ def put(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Store a file or a folder; prints its digest, for `spec.inputs[].digest`."""
+    """Store a file or a folder in the namespace; prints its digest, for `spec.inputs[].digest` there."""
     with gateway(kubeconfig, context, namespace) as opened:
         digest, size = store(opened, path)
     kind = "Directory" if path.is_dir() else "File"
     found = {"digest": digest, "size": size, "type": kind}
-    note(f"{path}: {size} octets stored; use it as an input with type: {kind}")
+    note(f"{path}: {size} octets stored; use it in namespace {opened.namespace} as an input with type: {kind}")
     emit(found, output, lambda: typer.echo(digest))
 
 
@@ -47,7 +47,7 @@ def get(
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Fetch a blob, checked against its digest."""
+    """Fetch a blob of the namespace, checked against its digest."""
     with gateway(kubeconfig, context, namespace) as opened:
         save(opened, digest, file)
 

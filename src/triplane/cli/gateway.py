@@ -18,7 +18,7 @@ class Gateway:
 
     def __init__(self, url: str, token: str, namespace: str = "") -> None:
         self._url = url
-        self._namespace = namespace  # blobs have none of their own: rights to them are checked in this one
+        self.namespace = namespace  # where blobs are put, and where they are looked for
         self._client = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=_SECONDS, trust_env=False
         )
@@ -33,14 +33,14 @@ class Gateway:
         """Store a blob under its digest, which the gateway checks."""
         with self._reaching():
             answer = self._client.put(
-                f"/v1/blobs/{digest}", content=content, params={"namespace": self._namespace}, timeout=300
+                f"/v1/blobs/{digest}", content=content, params={"namespace": self.namespace}, timeout=300
             )
         _check(answer)
 
     def fetch(self, digest: str) -> Iterator[bytes]:
         """A blob in chunks; ``Corrupt`` at the end if it is not what its digest says."""
         hashed = hashlib.sha256()
-        with self._streaming(f"/v1/blobs/{digest}", {"namespace": self._namespace}) as answer:
+        with self._streaming(f"/v1/blobs/{digest}", {"namespace": self.namespace}) as answer:
             for chunk in answer.iter_bytes():
                 hashed.update(chunk)
                 yield chunk

@@ -26,8 +26,10 @@ async def permit_run(
 
     ``ancestors`` are the objects as the decision saw them: Task, Graph, Agent, Harness, Capabilities. Raises
     ``StaleView`` when one is gone, being deleted, another incarnation or another generation; the revocation
-    revision is read before them, so a revocation after that voids the permit in the claim transaction.
+    revision and the clock are read before them, so a revocation after that voids the permit in the claim
+    transaction, and an operator that was paused half-way writes a permit that has expired.
     """
+    decided_at = await context.sessions.now()
     revision = await context.sessions.revocation_revision()
     await confirm(context, ancestors)
     counter = await context.sessions.next_permit_counter(offer.session_uid, run)
@@ -40,6 +42,7 @@ async def permit_run(
         snapshot_digest=offer.snapshot_digest,
         revocation_revision=revision,
         run_inputs=run_inputs,
+        decided_at=decided_at,
     )
     await context.log.append([run_permitted(offer, permit)])
     await context.sessions.permit(permit)

@@ -13,13 +13,20 @@ from triplane.audit.model import EventFilter, Recorded
 from triplane.controllers.context import Context
 from triplane.controllers.observe import Observer, requester_of
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
+from triplane.domain.blob import how_to_put
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import Outcome, RunState, SessionView
-from triplane.domain.task import in_force, still_as_placed
+from triplane.domain.task import in_force, instructed_by_producer, review_capability, still_as_placed
 from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
 from triplane.domain.task_log import TASK_EVENTS, read_decisions
 from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
-from triplane.domain.workorder import ContractConflict, ResolvedInput, effective_outputs
+from triplane.domain.workorder import (
+    ContractConflict,
+    ResolvedInput,
+    effective_outputs,
+    inputs_of,
+    outputs_of,
+)
 from triplane.errors import BlobMissing, Corrupt, TooLarge
 
 
@@ -89,16 +96,31 @@ class TaskGatherer:
         bare = [_session(item, views.get(item["metadata"]["uid"]), wanted) for item in session_objects.values()]
         produced = _produced(bare, decisions)
         sessions = tuple([await self._with_verdict(session, produced) for session in bare])
+        producer = decisions.latest("producer", len(decisions.rejected) + 1)
+        at_work = in_force(sessions, producer) if producer is not None else None
+        if at_work is not None and at_work.view is not None:
+            # It goes by its own work order, and so does its review: what it refers to may be edited or deleted.
+            order = at_work.view.offer.work_order
+            inputs, outputs, missing = inputs_of(order), outputs_of(order), []
+        withdrawn = None if over else await self._withdrawn(task, graph, node, entries)
+        graph = graph or index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may have found it
+        instructions = None if over else await self._instructions_principal(task)
+        usable = [
+            item
+            for item in decisions.placements
+            if still_as_placed(item, agents)
+            and not (item.role == "reviewer" and instructed_by_producer(producer, instructions))
+        ]
         plans = {}
         if graph is not None and not missing and not isinstance(outputs, ContractConflict):
             planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, index)
-            for placement in decisions.placements:
-                if still_as_placed(placement, agents) and (plan := planner.plan(placement, produced)):
+            for placement in usable:
+                if plan := planner.plan(placement, produced):
                     plans[placement.key] = plan
         facts = TaskFacts(
             task=task,
             missing=tuple(missing),
-            withdrawn=None if over else await self._withdrawn(task, graph, node, entries),
+            withdrawn=withdrawn,
             inputs=inputs,
             outputs=outputs,
             agents=agents,
@@ -107,8 +129,13 @@ class TaskGatherer:
             expected_session={key: plan.name for key, plan in plans.items()},
             artifacts=await self._recorded(sessions),
             people_reviews=await self._people_reviews(task),
+            instructions_principal=instructions,
         )
         return Gathered(facts, obj, graph, node, plans, session_objects)
+
+    async def _instructions_principal(self, task: Task) -> str | None:
+        obj = self._context.index.get("Capability", task.metadata.namespace, review_capability(task))
+        return None if obj is None else await self._observer.principal_of(obj)
 
     def _capabilities(self, task: Task, missing: list[tuple[str, str]]) -> tuple[Capability, ...]:
         found = []
@@ -129,16 +156,19 @@ class TaskGatherer:
             if digest is None:
                 continue
             begun = decisions.placements  # the runner finds out if it has gone since; asking costs a request each
-            if item.digest is not None and not begun and not await self._context.content.exists(digest):
+            if item.digest is not None and not begun and not await self._stored(task.metadata.namespace, digest):
+                to_do = how_to_put(task.metadata.namespace)
                 missing.append(
-                    (
-                        "InputNotStored",
-                        f"input {item.name} {digest} is not in the content store; store it with `triplane blob put`",
-                    )
+                    ("InputNotStored", f"input {item.name} {digest} is not stored in this namespace; {to_do}")
                 )
                 continue
             resolved.append(ResolvedInput(item.name, digest, item.type.value))
         return tuple(resolved)
+
+    async def _stored(self, namespace: str, digest: str) -> bool:
+        """A foreign blob is as good as none: nobody may learn from a Task what lies in another namespace."""
+        context = self._context
+        return await context.sessions.owns_blob(namespace, digest) and await context.content.exists(digest)
 
     async def _accepted_output(self, namespace: str, item: Input, missing: list[tuple[str, str]]) -> str | None:
         source = item.from_
@@ -177,6 +207,7 @@ class TaskGatherer:
                     active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
                     harness=harness,
                     harness_found=harness_obj is not None,
+                    users=frozenset(filter(None, (requester_of(obj), requester_of(harness_obj or obj)))),
                     harness_principal=(
                         await self._observer.principal_of(harness_obj) if harness_obj is not None else None
                     ),

@@ -12,6 +12,7 @@ from triplane.api.meta import Material, Output, Subject
 from triplane.api.task import Task
 from triplane.domain.naming import fingerprint, object_name
 from triplane.domain.snapshot import Pinned, freeze, snapshot_digest
+from triplane.domain.task import review_capability
 from triplane.domain.task_facts import Placement
 from triplane.domain.workorder import Assignment, ResolvedInput, producer_order, reviewer_order
 from triplane.ports import ObjectIndex
@@ -101,8 +102,7 @@ class SessionPlanner:
         if role == "producer":
             names = [item.metadata.name for item in self.capabilities]
         else:
-            review = self.task.spec.review
-            names = [(review.capability if review is not None else None) or "review"]
+            names = [review_capability(self.task)]
         found = (self.index.get("Capability", namespace, name) for name in names)
         return [item for item in found if item is not None]
 

@@ -24,6 +24,8 @@ class Candidate:
     active: bool
     harness: str
     harness_found: bool
+    users: frozenset[str] = frozenset()
+    """Names of the users who control Agent and Harness, as people reviewers are named."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ A *run* is one claim-to-finish of a session. Its states::
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -73,6 +74,9 @@ class Permit:
     run_inputs: Mapping[str, Any] = field(default_factory=dict)
     """What differs from run to run: findings, resume state."""
     seconds: float = PERMIT_SECONDS
+    decided_at: datetime | None = None
+    """When the reads began that it rests on, by the store's clock; its life counts from then, so a decision that
+    was held up on its way is no fresher for it. None: now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from triplane.api.meta import Subject
+from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate, Producer, choose_producer, choose_reviewer
 from triplane.domain.session import LIVE_RUN_STATES, Outcome, RunState, RunView
 from triplane.domain.task_facts import (
@@ -44,7 +45,7 @@ def decide(facts: TaskFacts) -> Plan:
         return _act(FailTask(*facts.withdrawn, round_))
     if round_ > 1 and round_ - 1 > facts.task.spec.max_reworks:
         return _act(_reworks_exhausted(facts, round_))
-    if facts.missing:
+    if facts.missing:  # empty once a session is at work: it goes by its own work order
         return Plan(None, unresolved(facts.missing))
     if isinstance(facts.outputs, ContractConflict):
         return Plan(None, blocked("ContractConflict", facts.outputs.message))
@@ -230,6 +231,16 @@ def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Su
                 "user. Make both anew, and a new Task",
             ),
         )
+    own = next((agent.users for agent in facts.agents if agent.uid == producer.agent_uid), frozenset())
+    if not set(people) - own:
+        return Plan(
+            None,
+            blocked(
+                "NoIndependentReviewer",
+                f"Everybody in review.people ({', '.join(people)}) controls the producing Agent or its Harness; "
+                "name somebody else there",
+            ),
+        )
     void = []
     for review in facts.people_reviews:
         reason = void_person_review(
@@ -276,7 +287,16 @@ def _place_reviewer(
     round_ = producer.round
     policy = facts.task.spec.review
     named = policy.agent_ref.name if policy is not None and policy.agent_ref is not None else None
-    capability = (policy.capability if policy is not None else None) or DEFAULT_REVIEW_CAPABILITY
+    capability = review_capability(facts.task)
+    if instructed_by_producer(producer, facts.instructions_principal):
+        return Plan(
+            None,
+            blocked(
+                "NoIndependentReviewer",
+                f"Capability {capability}, which instructs the reviewer, is controlled by the user of the producing "
+                "Agent or its Harness; delete it and let another user apply it, or name another",
+            ),
+        )
     choice = choose_reviewer(
         facts.agents,
         named=named,
@@ -298,3 +318,18 @@ def _place_reviewer(
         )
     agent = choice.agent
     return _act(Place(_placement("reviewer", round_, ordinal, agent)))
+
+
+def review_capability(task: Task) -> str:
+    """The capability a reviewer must have, and whose Capability instructs it."""
+    review = task.spec.review
+    return (review.capability if review is not None else None) or DEFAULT_REVIEW_CAPABILITY
+
+
+def instructed_by_producer(producer: Placement | None, instructions_principal: str | None) -> bool:
+    """Whether the reviewer's instructions are the producing side's own: then no review is independent."""
+    return (
+        producer is not None
+        and instructions_principal is not None
+        and instructions_principal in (producer.principal, producer.harness_principal)
+    )

@@ -91,6 +91,8 @@ class TaskFacts:
     artifacts: frozenset[tuple[str, int, str]]
     """``(session uid, run, output name)`` of the outputs that are recorded as Artifacts in the log."""
     people_reviews: tuple[PersonReview, ...] = ()
+    instructions_principal: str | None = None
+    """Principal id of the user whose Capability instructs the reviewer; None when there is no such Capability."""
 
 
 @dataclass(frozen=True, slots=True)

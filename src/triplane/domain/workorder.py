@@ -161,6 +161,24 @@ def reviewer_order(
     }
 
 
+def inputs_of(order: Mapping[str, Any]) -> tuple[ResolvedInput, ...]:
+    """The inputs a producing session was given, back from its work order."""
+    return tuple(ResolvedInput(item["name"], item["digest"], item["type"]) for item in order["inputs"])
+
+
+def outputs_of(order: Mapping[str, Any]) -> tuple[Output, ...]:
+    """The outputs a producing session was asked for, back from its work order."""
+    return tuple(
+        Output(
+            name=item["name"],
+            path=item["path"].removeprefix(f"{OUTPUTS}/"),
+            media_type=item["mediaType"],
+            json_schema=item["schema"],
+        )
+        for item in order["outputs"]
+    )
+
+
 def _common(assignment: Assignment, role: str) -> dict[str, Any]:
     task, graph, agent = assignment.task, assignment.graph, assignment.agent
     workstream = graph.spec.workstream

@@ -9,6 +9,7 @@ from starlette.responses import StreamingResponse
 
 from triplane.audit.digest import parse_digest
 from triplane.domain import events
+from triplane.domain.blob import how_to_put
 from triplane.domain.runorder import order_of_run, readable_digests
 from triplane.errors import Corrupt, Forbidden, NotFound
 from triplane.gateway.answers import Refusal, json_answer
@@ -31,13 +32,15 @@ Namespace = Annotated[str, Query(max_length=63)]
 async def put(
     digest: str, request: Request, gateway: GatewayDep, caller: CallerDep, namespace: Namespace = ""
 ) -> Response:
-    """Store the octets under their digest: 201, or 200 when it was there."""
+    """Store the octets under their digest: 201, or 200 when it was there (in the namespace, where one is given)."""
     parse_digest(digest)
-    await _may_write(gateway, caller, namespace)
-    content = gateway.backends.content
-    there = await content.exists(digest)
-    stored = await _store(gateway, request, digest)
-    return json_answer({"digest": stored, "size": await content.size(stored)}, 200 if there else 201)
+    owner = await _may_write(gateway, caller, namespace)
+    backends = gateway.backends
+    there = await backends.content.exists(digest)
+    if owner:  # else the status would tell what other namespaces hold
+        there = there and await backends.sessions.owns_blob(owner, digest)
+    stored = await _store(gateway, request, digest, owner)
+    return json_answer({"digest": stored, "size": await backends.content.size(stored)}, 200 if there else 201)
 
 
 @router.post("")
@@ -45,8 +48,8 @@ async def post(request: Request, gateway: GatewayDep, caller: CallerDep, namespa
     """Store octets whose digest the caller does not know."""
     if isinstance(caller, RunClaim):
         raise Forbidden("a run stores blobs by PUT, under the digest it computed")
-    await _may_write(gateway, caller, namespace)
-    stored = await _store(gateway, request, None)
+    owner = await _may_write(gateway, caller, namespace)
+    stored = await _store(gateway, request, None, owner)
     return json_answer({"digest": stored, "size": await gateway.backends.content.size(stored)}, 201)
 
 
@@ -95,16 +98,22 @@ async def delete(digest: str, gateway: GatewayDep, caller: CallerDep) -> Respons
         raise NotFound(f"no blob {digest}; nothing was erased")
     n = await next_of_blob(gateway.backends.log, "blob.erased", digest)
     await ensure_recorded(gateway.backends.log, [events.blob_erased(digest, n)])
+    await gateway.backends.sessions.disown_blob(digest)
     await gateway.backends.content.delete(digest)
     return json_answer({"digest": digest})
 
 
-async def _may_write(gateway: Gateway, caller: Caller, namespace: str) -> None:
-    """A live run, the operator, or whoever may create Tasks (in the namespace given, or anywhere)."""
+async def _may_write(gateway: Gateway, caller: Caller, namespace: str) -> str:
+    """A live run, the operator, or whoever may create Tasks (in the namespace given, or anywhere).
+
+    Returns the namespace the blob will belong to: a run's is that of its session, whatever it says. Empty: to none,
+    and only who may read in all namespaces, and the operator, can use it.
+    """
     if isinstance(caller, RunClaim):
-        await live_run_of(gateway, caller)
-        return
+        view, _ = await live_run_of(gateway, caller)
+        return view.offer.namespace
     await require_person_or_operator(gateway, caller, Access("create", "tasks", namespace))
+    return namespace
 
 
 async def _may_read(gateway: Gateway, caller: Caller, digest: str, namespace: str) -> None:
@@ -113,28 +122,25 @@ async def _may_read(gateway: Gateway, caller: Caller, digest: str, namespace: st
         view, run = await live_run_of(gateway, caller)
         if digest not in readable_digests(order_of_run(view.offer, run.run, run.run_inputs)):
             raise Forbidden(f"{digest} is no input of run {run.run} of session {caller.session_uid}")
+        # Naming a digest is no right to it, wherever the name came from: a Task, or a Harness' program.
+        if not await gateway.backends.sessions.owns_blob(view.offer.namespace, digest):
+            raise _foreign(digest, view.offer.namespace)
         return
     await require_person_or_operator(gateway, caller, Access("get", "artifacts", namespace))
-    if namespace and not await _belongs(gateway, digest, namespace):
-        await require_person_or_operator(gateway, caller, Access("get", "artifacts"))
+    if namespace and not await gateway.backends.sessions.owns_blob(namespace, digest):
+        try:
+            await require_person_or_operator(gateway, caller, Access("get", "artifacts"))
+        except Forbidden as error:
+            raise _foreign(digest, namespace) from error
 
 
-async def _belongs(gateway: Gateway, digest: str, namespace: str) -> bool:
-    """Whether a Task of the namespace has the blob as input or left it as output; a blob itself has no namespace."""
-    for record in await gateway.backends.graph.list(namespace=namespace):
-        if record.kind == "Artifact":
-            named = [record.spec, *(record.spec.get("materials") or ())]
-        elif record.kind == "Task":
-            named = record.spec.get("inputs") or []
-        else:
-            continue
-        if any(item.get("digest") == digest for item in named):
-            return True
-    return False
+def _foreign(digest: str, namespace: str) -> Forbidden:
+    return Forbidden(f"{digest} does not belong to namespace {namespace}; {how_to_put(namespace)}")
 
 
-async def _store(gateway: Gateway, request: Request, expect: str | None) -> str:
-    """Store the body; the caller's mistake about the digest is told apart from damage in the store."""
+async def _store(gateway: Gateway, request: Request, expect: str | None, owner: str) -> str:
+    """Store the body, then note whose it is: only who sent the octets has them. A crash between the two leaves a blob
+    that is nobody's until it is put again. The caller's mistake about the digest is told apart from damage."""
     actual = hashlib.sha256()
 
     async def hashed() -> AsyncIterator[bytes]:
@@ -143,7 +149,7 @@ async def _store(gateway: Gateway, request: Request, expect: str | None) -> str:
             yield chunk
 
     try:
-        return await gateway.backends.content.store(hashed(), expect=expect, limit=gateway.config.blob_limit)
+        stored = await gateway.backends.content.store(hashed(), expect=expect, limit=gateway.config.blob_limit)
     except Corrupt as error:
         found = f"sha256:{actual.hexdigest()}"
         if expect is None or found == expect:
@@ -155,6 +161,9 @@ async def _store(gateway: Gateway, request: Request, expect: str | None) -> str:
             expected=expect,
             actual=found,
         ) from error
+    if owner:
+        await gateway.backends.sessions.own_blob(owner, stored)
+    return stored
 
 
 async def _held_back(content: ContentStore, digest: str) -> AsyncIterator[bytes]:

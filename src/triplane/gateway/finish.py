@@ -42,8 +42,16 @@ async def judge(gateway: Gateway, view: SessionView, run: RunView, body: FinishB
         exit_code=body.exit_code,
     )
     content = gateway.backends.content
-    uploaded = await _uploads(content, gateway.config.contract_seconds, declared, reported)
-    return decide_result(reported, declared, uploaded, await _reflection(content, reported.reflection))
+    mine = await _uploaded_here(gateway, view.offer.namespace, reported)
+    uploaded = await _uploads(content, gateway.config.contract_seconds, declared, reported, mine)
+    return decide_result(reported, declared, uploaded, await _reflection(content, reported.reflection, mine))
+
+
+async def _uploaded_here(gateway: Gateway, namespace: str, reported: ReportedRun) -> frozenset[str]:
+    """The digests that were put in the session's namespace; any other is not so much as looked at."""
+    named = {digest for _, digest in reported.outputs} | ({reported.reflection} - {None})
+    sessions = gateway.backends.sessions
+    return frozenset([digest for digest in named if digest and await sessions.owns_blob(namespace, digest)])
 
 
 async def _uploads(
@@ -51,11 +59,14 @@ async def _uploads(
     seconds: float,
     declared: dict[str, DeclaredOutput],
     reported: ReportedRun,
+    mine: frozenset[str],
 ) -> dict[str, Uploaded]:
     """Each reported output that is there. Contracts matter only to a claimed success."""
     found: dict[str, Uploaded] = {}
     async with ContractChecks(content, seconds) as checks:
         for name, digest in reported.outputs:
+            if digest not in mine:
+                continue
             try:
                 if reported.outcome is Outcome.SUCCEEDED:
                     found[name] = await checks.check(declared[name], digest)
@@ -66,10 +77,12 @@ async def _uploads(
     return found
 
 
-async def _reflection(content: ContentStore, digest: str | None) -> str | None:
+async def _reflection(content: ContentStore, digest: str | None, mine: frozenset[str]) -> str | None:
     """Why there is no usable reflection; None if there is one."""
     if digest is None:
         return "none was given"
+    if digest not in mine:
+        return f"{digest} was not uploaded"
     try:
         if await content.size(digest) > _REFLECTION_LIMIT:
             return f"it has more than {_REFLECTION_LIMIT} octets"

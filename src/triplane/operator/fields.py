@@ -9,11 +9,10 @@ from typing import Any
 
 from triplane.api.text import GROUP
 from triplane.domain.naming import object_name
+from triplane.domain.task import DEFAULT_REVIEW_CAPABILITY
 
 Object = Mapping[str, Any]
 Extract = Callable[[Object], frozenset[str]]
-
-DEFAULT_REVIEW_CAPABILITY = "review"
 
 
 def owner_uids(obj: Object) -> frozenset[str]:

@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 START_RETRY_SECONDS = 1.0
 SUPERVISE_SECONDS = 2.0
 DRAIN_SECONDS = 8.0
+SWEEPS_PER_RESYNC = 10
+"""Every so many sweeps (about five minutes) each object is looked at again: what no event woke, time does."""
 STUCK_RESTARTS = 3
 """Restarts of the watches in a row that did not help, after which the process calls itself unhealthy."""
 
@@ -197,6 +199,7 @@ class Shell:
         self._gone.pop(uid, None)
 
     async def _keep_sweeping(self) -> None:
+        swept = 0
         while True:
             await asyncio.sleep(pause(self._rng))
             try:
@@ -206,7 +209,8 @@ class Shell:
             except TriplaneError as error:
                 log.warning("the sweep was interrupted", error=str(error))
                 continue
-            if self.queue.overflowed:
+            swept += 1
+            if self.queue.overflowed or swept % SWEEPS_PER_RESYNC == 0:
                 self.queue.overflowed = False
                 self._enqueue_all()
 

@@ -73,19 +73,3 @@ def test_an_interrupted_demo_leaves_nothing(when: str, signals: list[signal.Sign
     assert processes_of(short_home) == []
     assert "What was done" not in said
     assert "Traceback" not in said
-
-
-def test_a_demo_after_one_that_was_cut_between_the_examples_runs_both(short_home: Path) -> None:
-    interrupted_demo(short_home, "01-licence-audit: ", signal.SIGINT)
-    command = start_demo(short_home)
-    try:
-        said, _ = command.communicate(timeout=240)
-        assert command.returncode == 0, said
-        assert "Graph careless-audit  Succeeded" in said
-    finally:
-        subprocess.run(
-            [sys.executable, "-m", "triplane.cli.main", "down"],
-            env={**os.environ, "TRIPLANE_HOME": str(short_home)},
-            check=True,
-        )
-    assert processes_of(short_home) == []

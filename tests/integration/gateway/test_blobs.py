@@ -49,14 +49,47 @@ async def test_a_run_reads_its_inputs_and_nothing_else(world: World) -> None:
 
 
 async def test_a_run_reads_what_its_run_inputs_and_harness_name(world: World) -> None:
-    program = await world.backends.content.store(b"program")
-    extra = await world.backends.content.store(b"extra")
+    program = await world.put_in("team", b"program")
+    extra = await world.put_in("team", b"extra")
     made = order() | {"harness": {"digest": program}}
     await world.offer(work_order=made, permit=False)
     await world.permit("s-1", 1, inputs=[{"name": "x", "digest": extra}])
     run = Run(world, (await world.poll()).json())
     assert (await world.call("GET", f"/v1/blobs/{program}", run.token)).content == b"program"
     assert (await world.call("GET", f"/v1/blobs/{extra}", run.token)).content == b"extra"
+
+
+async def test_a_run_is_not_given_a_foreign_blob_its_work_order_names(world: World) -> None:
+    """Whoever wrote the digest into a Task or a Harness need not have had the content."""
+    program = await world.put_in("other", b"program of another namespace")
+    foreign = await world.put_in("other", b"input of another namespace")
+    subject = await world.put_in("other", b"output of another namespace")
+    made = order() | {"harness": {"digest": program}, "review": {"subjects": [{"name": "r", "digest": subject}]}}
+    await world.offer(work_order=made, permit=False)
+    await world.permit("s-1", 1, inputs=[{"name": "x", "digest": foreign}])
+    run = Run(world, (await world.poll()).json())
+    for digest in (program, foreign, subject):
+        for method in ("GET", "HEAD"):
+            answer = await world.call(method, f"/v1/blobs/{digest}", run.token)
+            assert answer.status_code == 403
+        refused = await world.call("GET", f"/v1/blobs/{digest}?namespace=other", run.token)
+        assert "does not belong to namespace team" in refused.json()["error"]["message"]
+
+
+async def test_a_run_puts_blobs_in_the_namespace_of_its_session_whatever_it_says(world: World) -> None:
+    run = await world.started()
+    digest = sha256(b"made")
+    await world.call("PUT", f"/v1/blobs/{digest}?namespace=other", run.token, content=b"made")
+    assert await world.backends.sessions.owns_blob("team", digest)
+    assert not await world.backends.sessions.owns_blob("other", digest)
+
+
+async def test_a_blob_that_was_not_stored_whole_belongs_to_nobody(world: World) -> None:
+    run = await world.started()
+    answer = await world.call("PUT", f"/v1/blobs/{sha256(b'one')}", run.token, content=b"two")
+    assert answer.status_code == 422
+    for content in (b"one", b"two"):
+        assert not await world.backends.sessions.owns_blob("team", sha256(content))
 
 
 @pytest.mark.parametrize("token", [pytest.param(RUNNER, id="the runner"), pytest.param(None, id="nobody")])
@@ -98,3 +131,11 @@ async def test_an_erased_blob_is_logged_and_gone(world: World) -> None:
     uid = digest.removeprefix("sha256:")
     assert await world.logged(uid) == [f"blob.erased/{uid}/1"]
     assert (await world.call("DELETE", f"/v1/blobs/{digest}", OPERATOR)).status_code == 404
+
+
+async def test_an_erased_blob_that_another_namespace_puts_again_is_not_the_first_ones_any_more(world: World) -> None:
+    digest = await world.put_in("team", b"content")
+    await world.call("DELETE", f"/v1/blobs/{digest}", OPERATOR)
+    await world.call("PUT", f"/v1/blobs/{digest}?namespace=other", content=b"content")
+    assert await world.backends.sessions.owns_blob("other", digest)
+    assert not await world.backends.sessions.owns_blob("team", digest)

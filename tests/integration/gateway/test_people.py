@@ -44,25 +44,64 @@ async def test_a_right_in_one_namespace_opens_that_namespace_only(world: World, 
     assert (await world.call("GET", "/v1/log/entries", ALICE)).status_code == 403
 
 
-async def test_a_namespace_opens_only_the_blobs_of_its_tasks(world: World, apiserver: FakeApiServer) -> None:
-    mine, foreign = await world.backends.content.store(b"mine"), await world.backends.content.store(b"foreign")
-    for namespace, digest in (("team", mine), ("other", foreign)):
-        await world.backends.graph.create(
-            ResourceRecord(
-                f"uid-{namespace}", "Artifact", namespace, "a", 1, {}, {"digest": digest}, requester=None, seq=2
-            )
-        )
-    given = await world.backends.content.store(b"an input")
-    task = {"inputs": [{"name": "in", "digest": given}]}
-    await world.backends.graph.create(
-        ResourceRecord("uid-task", "Task", "team", "t", 1, {}, task, requester=None, seq=3)
-    )
-    apiserver.grant("alice", "get", "artifacts", "team")
-    assert (await world.call("GET", f"/v1/blobs/{given}?namespace=team", ALICE)).content == b"an input"
+async def test_a_namespace_opens_only_the_blobs_that_were_put_in_it(world: World, apiserver: FakeApiServer) -> None:
+    for right in (("get", "artifacts"), ("create", "tasks")):
+        apiserver.grant("alice", *right, "team")
+    foreign = await world.put_in("other", b"foreign")
+    nobodys = await world.backends.content.store(b"nobody's")
+    run = await world.started()
+    made = await run.put(b"made by a run of team")
+    put = await world.call("POST", "/v1/blobs?namespace=team", ALICE, content=b"mine")
+    mine = put.json()["digest"]
     assert (await world.call("GET", f"/v1/blobs/{mine}?namespace=team", ALICE)).content == b"mine"
+    assert (await world.call("GET", f"/v1/blobs/{made}?namespace=team", ALICE)).content == b"made by a run of team"
+    for digest, query in (
+        (foreign, "?namespace=team"), (foreign, "?namespace=other"), (foreign, ""), (nobodys, "?namespace=team"),
+        (sha256(b"never stored"), "?namespace=team"), (mine, ""),
+    ):  # fmt: skip
+        for method in ("GET", "HEAD"):
+            assert (await world.call(method, f"/v1/blobs/{digest}{query}", ALICE)).status_code == 403
+    refused = await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)
+    assert "`triplane blob put -n team`" in refused.json()["error"]["message"]
+    apiserver.grant("bob", "get", "artifacts")
+    for query in ("", "?namespace=team"):
+        assert (await world.call("GET", f"/v1/blobs/{nobodys}{query}", BOB)).content == b"nobody's"
+
+
+async def test_naming_a_foreign_blob_in_a_task_does_not_open_it(world: World, apiserver: FakeApiServer) -> None:
+    """A digest is a name, not a right: neither records that name it nor a PUT of other octets under it help."""
+    for right in (("get", "artifacts"), ("create", "tasks")):
+        apiserver.grant("alice", *right, "team")
+    foreign = await world.put_in("other", b"foreign")
+    for kind, spec in (("Task", {"inputs": [{"name": "in", "digest": foreign}]}), ("Artifact", {"digest": foreign})):
+        await world.backends.graph.create(
+            ResourceRecord(f"uid-{kind}", kind, "team", "a", 1, {}, spec, requester=None, seq=2)
+        )
+    forged = await world.call("PUT", f"/v1/blobs/{foreign}?namespace=team", ALICE, content=b"guessed")
+    assert forged.json()["error"]["reason"] == "DigestMismatch"
     assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)).status_code == 403
-    assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=other", ALICE)).status_code == 403
-    assert (await world.call("GET", f"/v1/blobs/{mine}", ALICE)).status_code == 403
+    await world.call("PUT", f"/v1/blobs/{foreign}?namespace=team", ALICE, content=b"foreign")
+    assert (await world.call("GET", f"/v1/blobs/{foreign}?namespace=team", ALICE)).content == b"foreign"
+
+
+async def test_a_blob_is_put_only_where_the_person_may_create_tasks(world: World, apiserver: FakeApiServer) -> None:
+    apiserver.grant("alice", "create", "tasks", "team")
+    for query in ("", "?namespace=other"):
+        assert (await world.call("POST", f"/v1/blobs{query}", ALICE, content=b"x")).status_code == 403
+    assert not await world.backends.content.exists(sha256(b"x"))
+    apiserver.grant("bob", "create", "tasks")
+    assert (await world.call("POST", "/v1/blobs", BOB, content=b"x")).status_code == 201
+    assert not await world.backends.sessions.owns_blob("team", sha256(b"x"))
+
+
+async def test_the_answer_to_a_put_does_not_tell_what_other_namespaces_hold(
+    world: World, apiserver: FakeApiServer
+) -> None:
+    apiserver.grant("alice", "create", "tasks", "team")
+    digest = await world.put_in("other", b"guessed right")
+    path = f"/v1/blobs/{digest}?namespace=team"
+    answers = [await world.call("PUT", path, ALICE, content=b"guessed right") for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 200]
 
 
 async def test_answers_are_kept_so_that_the_api_server_is_asked_once(world: World, apiserver: FakeApiServer) -> None:

@@ -81,8 +81,8 @@ async def test_a_repeat_appends_what_a_crash_left_out(world: World, step: str) -
         return await original(bodies)
 
     log.append = append  # type: ignore[method-assign]
-    await world.backends.content.store(REFLECTION)
-    await world.backends.content.store(REPORT)
+    await run.put(REFLECTION)
+    await run.put(REPORT)
 
     async def call():  # type: ignore[no-untyped-def]
         if step == "start":
@@ -384,6 +384,23 @@ async def test_an_output_reported_but_not_uploaded_is_missing(world: World) -> N
     await run.put(REFLECTION)
     answer = (await run.post("finish", run.report(report=sha256(b"never sent")))).json()
     assert (answer["outcome"], answer["reason"]) == ("failed", "OutputMissing")
+
+
+@pytest.mark.parametrize("outcome", ["succeeded", "failed"])
+async def test_what_another_namespace_holds_is_no_output_and_no_reflection(world: World, outcome: str) -> None:
+    run = await world.started()
+    report = run.report(report=await world.put_in("other", REPORT)) | {"outcome": outcome}
+    report["reflection"] = await world.put_in("other", REFLECTION)
+    answer = (await run.post("finish", report)).json()
+    assert answer["outcome"] == "failed"
+    if outcome == "succeeded":
+        assert answer["reason"] == "OutputMissing"
+        assert "not uploaded" in answer["message"]
+    view = await world.backends.sessions.get("s-1")
+    assert view is not None
+    result = view.runs[0].result
+    assert result is not None
+    assert (result.outputs, result.reflection) == ((), None)
 
 
 async def test_a_schema_that_never_ends_fails_the_run_and_not_the_gateway(world: World) -> None:

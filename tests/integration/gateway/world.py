@@ -114,6 +114,12 @@ class World:
         headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
         return await self.client.request(method, self.url + path, headers=headers, **options)
 
+    async def put_in(self, namespace: str, content: bytes) -> str:
+        """Store a blob as somebody of this namespace would."""
+        digest = await self.backends.content.store(content)
+        await self.backends.sessions.own_blob(namespace, digest)
+        return digest
+
     async def offer(self, uid: str = "s-1", work_order: dict[str, Any] | None = None, *, permit: bool = True) -> Offer:
         made = Offer(
             session_uid=uid,
@@ -127,7 +133,7 @@ class World:
             snapshot_digest="sha256:" + "5" * 64,
             work_order=work_order or order(),
         )
-        await self.backends.content.store(INPUT)
+        await self.put_in("team", INPUT)
         await self.backends.sessions.offer(made)
         if permit:
             await self.permit(uid, 1)

@@ -97,7 +97,9 @@ class World:
 
     async def blob(self, content: bytes) -> str:
         """Store octets as a person would."""
-        return await self.backends.content.store(content)
+        digest = await self.backends.content.store(content)
+        await self.backends.sessions.own_blob("default", digest)
+        return digest
 
     async def offer(self, *, permit: bool = True, **order: Any) -> str:
         """Offer a session with this work order and permit its first run; returns its uid."""

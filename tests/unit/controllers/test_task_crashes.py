@@ -152,8 +152,23 @@ async def test_a_missing_input_is_looked_for_again_because_no_store_tells_that_i
     key = Key("Task", NAMESPACE, "hungry")
     assert await made.reconcile(key) == 5.0
     await made.content.store(b"late")
+    await made.sessions.own_blob(NAMESPACE, digest)
     assert await made.reconcile(key) != 5.0
     assert [view.offer.work_order["task"]["name"] for view in await made.sessions.open_sessions()].count("hungry") == 1
+
+
+async def test_naming_a_blob_of_another_namespace_gets_a_task_nothing() -> None:
+    made = world()
+    digest = await made.content.store(b"foreign")
+    await made.sessions.own_blob("other", digest)
+    made.server.put("Task", "thief", {**TASK, "inputs": [{"name": "i", "type": "File", "digest": digest}]}, "alice")
+    made.look()
+    await made.settle()
+    conditions = made.server.objects["Task", NAMESPACE, "thief"]["status"]["conditions"]
+    (resolved,) = [item for item in conditions if item["type"] == "ResolvedRefs"]
+    assert (resolved["status"], resolved["reason"]) == ("False", "InputNotStored")
+    assert f"`triplane blob put -n {NAMESPACE}`" in resolved["message"]
+    assert "thief" not in [view.offer.work_order["task"]["name"] for view in await made.sessions.open_sessions()]
 
 
 async def test_an_edit_while_a_permit_is_out_does_not_have_the_work_done_twice() -> None:

@@ -39,6 +39,7 @@ def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **ch
         "harness": "h",
         "harness_found": True,
         "harness_principal": principal,
+        "users": frozenset({(principal or "").removeprefix("p-")}),
     }
     return Candidate(**{**values, **changes})
 
@@ -71,6 +72,7 @@ class World:
     sessions: dict[str, SessionFacts] = field(default_factory=dict)
     artifacts: frozenset[tuple[str, int, str]] = frozenset()
     people: tuple[Any, ...] = ()
+    instructions_principal: str | None = None
     snapshot: str = "s1"
     history: list[Action] = field(default_factory=list)
 
@@ -92,6 +94,7 @@ class World:
             expected_session=expected,
             artifacts=self.artifacts,
             people_reviews=self.people,
+            instructions_principal=self.instructions_principal,
         )
 
     def session_name(self, role: str, round_: int, agent_uid: str) -> str:

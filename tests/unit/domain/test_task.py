@@ -107,6 +107,26 @@ def test_reviewer_whose_user_took_over_the_producers_harness_is_not_independent(
     assert "whose Harness the producing Agent ran" in plan.outlook.stalled[1]
 
 
+def test_reviewer_instructed_by_the_producing_user_is_not_independent() -> None:
+    world = World(instructions_principal="p-alice")
+    world.advance()
+    world.end_run("producer")
+    plan = world.advance()
+    assert plan.outlook.stalled is not None
+    assert "Capability review, which instructs the reviewer" in plan.outlook.stalled[1]
+    world.instructions_principal = "p-bob"
+    assert world.advance().outlook.reviewer == "judge"
+
+
+def test_people_who_all_control_the_producer_stall_the_task_at_once() -> None:
+    world = World(task=task(review={"people": ["alice"]}))
+    world.advance()
+    world.end_run("producer")
+    plan = world.advance()
+    assert plan.outlook.stalled is not None
+    assert "name somebody else there" in plan.outlook.stalled[1]
+
+
 def test_a_third_users_harness_may_serve_both_sides() -> None:
     world = World(
         agents=(

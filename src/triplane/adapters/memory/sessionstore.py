@@ -7,11 +7,12 @@ concerned.
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC
+from datetime import UTC, datetime
 
 from triplane.adapters.memory.bell import Bell
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_copy, json_text
+from triplane.domain.blob import check_blob_owner
 from triplane.domain.launch import (
     ClaimRefusal,
     StoredPermit,
@@ -62,6 +63,7 @@ class MemorySessionStore:
         self._revision = 0
         self._cursors: dict[str, int] = {}
         self._bells: set[Bell] = set()
+        self._blob_owners: set[tuple[str, str]] = set()
 
     async def offer(self, offer: Offer) -> bool:
         """See ``SessionStore.offer``."""
@@ -80,7 +82,10 @@ class MemorySessionStore:
             return False
         session = self._sessions[permit.session_uid]
         session.permits[permit.run] = StoredPermit(
-            permit.counter, permit.revocation_revision, self._clock.now(), permit.seconds
+            permit.counter,
+            permit.revocation_revision,
+            min(permit.decided_at or self._clock.now(), self._clock.now()),
+            permit.seconds,
         )
         session.runs[permit.run - 1 :] = [
             RunView(permit.run, RunState.PERMITTED, permit.counter, permit_expired=False, run_inputs=run_inputs)
@@ -198,6 +203,10 @@ class MemorySessionStore:
         """See ``SessionStore.revocation_revision``."""
         return self._revision
 
+    async def now(self) -> datetime:
+        """See ``SessionStore.now``."""
+        return self._clock.now()
+
     async def get(self, session_uid: str) -> SessionView | None:
         """See ``SessionStore.get``."""
         return self._view(session_uid)
@@ -227,6 +236,19 @@ class MemorySessionStore:
         if session is not None:
             session.closed = True
             session.wanted = False
+
+    async def own_blob(self, namespace: str, digest: str) -> None:
+        """See ``SessionStore.own_blob``."""
+        check_blob_owner(namespace, digest)
+        self._blob_owners.add((namespace, digest))
+
+    async def owns_blob(self, namespace: str, digest: str) -> bool:
+        """See ``SessionStore.owns_blob``."""
+        return (namespace, digest) in self._blob_owners
+
+    async def disown_blob(self, digest: str) -> None:
+        """See ``SessionStore.disown_blob``."""
+        self._blob_owners = {owner for owner in self._blob_owners if owner[1] != digest}
 
     async def cursor(self, name: str) -> int:
         """See ``SessionStore.cursor``."""

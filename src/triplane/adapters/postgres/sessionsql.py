@@ -21,7 +21,9 @@ PERMIT: Final = """
 INSERT INTO sessions.runs (session_uid, run, state, permit_counter, revocation_revision, authority_digest,
     policy_digest, permitted_at, permit_seconds, run_inputs)
 VALUES (%(session_uid)s, %(run)s, 'permitted', %(counter)s, %(revocation_revision)s, %(authority_digest)s,
-    %(policy_digest)s, clock_timestamp(), %(seconds)s, %(run_inputs)s::jsonb)
+    %(policy_digest)s,
+    least(coalesce(%(decided_at)s::timestamptz, clock_timestamp()), clock_timestamp()),
+    %(seconds)s, %(run_inputs)s::jsonb)
 ON CONFLICT (session_uid, run) DO UPDATE SET permit_counter = excluded.permit_counter,
     revocation_revision = excluded.revocation_revision, authority_digest = excluded.authority_digest,
     policy_digest = excluded.policy_digest, permitted_at = excluded.permitted_at,
@@ -101,6 +103,10 @@ ORDER BY s.position
 """
 OPEN: Final = "WHERE s.revoked IS NULL AND NOT s.closed ORDER BY s.position"
 THESE: Final = "WHERE s.uid = ANY (%s)"
+
+OWN_BLOB: Final = "INSERT INTO sessions.blob_owners (namespace, digest) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+OWNS_BLOB: Final = "SELECT 1 FROM sessions.blob_owners WHERE namespace = %s AND digest = %s"
+DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s"
 
 CURSOR: Final = "SELECT seq FROM sessions.cursors WHERE name = %s"
 SET_CURSOR: Final = """

@@ -7,6 +7,7 @@ first.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -18,6 +19,7 @@ from triplane.adapters.postgres.connection import Pool, translated
 from triplane.adapters.postgres.sessionrows import LOCKED_RUN, SESSION, SessionRow, result_to_json, run_view
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_text
+from triplane.domain.blob import check_blob_owner
 from triplane.domain.launch import ClaimRefusal, check_permit, claim_of, decide_claim, decide_permit
 from triplane.domain.run import INSTANCE_REPLACED, decide_finish, decide_record, decide_renewal, decide_start
 from triplane.domain.session import Claim, Offer, Permit, RecordReceipt, RunResult, RunView, SessionView
@@ -70,6 +72,7 @@ class PostgresSessionStore:
             "authority_digest": permit.authority_digest,
             "policy_digest": permit.policy_digest,
             "seconds": permit.seconds,
+            "decided_at": permit.decided_at,
             "run_inputs": json_text(permit.run_inputs),
         }
         async with self._transaction(f"permit run {permit.run} of session {uid}") as connection:
@@ -192,6 +195,12 @@ class PostgresSessionStore:
         """See ``SessionStore.revocation_revision``."""
         return int(await self._value(sql.REVISION))
 
+    async def now(self) -> datetime:
+        """See ``SessionStore.now``."""
+        found = await self._value("SELECT clock_timestamp()")
+        assert isinstance(found, datetime)
+        return found
+
     async def get(self, session_uid: str) -> SessionView | None:
         """See ``SessionStore.get``."""
         return (await self.get_many([session_uid])).get(session_uid)
@@ -216,6 +225,21 @@ class PostgresSessionStore:
         """See ``SessionStore.close_session``."""
         async with self._transaction(f"close session {session_uid}") as connection:
             await connection.execute(sql.CLOSE, (session_uid,))
+
+    async def own_blob(self, namespace: str, digest: str) -> None:
+        """See ``SessionStore.own_blob``."""
+        check_blob_owner(namespace, digest)
+        async with self._transaction(f"note that {digest} was put in namespace {namespace}") as connection:
+            await connection.execute(sql.OWN_BLOB, (namespace, digest))
+
+    async def owns_blob(self, namespace: str, digest: str) -> bool:
+        """See ``SessionStore.owns_blob``."""
+        return await self._value(sql.OWNS_BLOB, namespace, digest) is not None
+
+    async def disown_blob(self, digest: str) -> None:
+        """See ``SessionStore.disown_blob``."""
+        async with self._transaction(f"forget where {digest} was put") as connection:
+            await connection.execute(sql.DISOWN_BLOB, (digest,))
 
     async def cursor(self, name: str) -> int:
         """See ``SessionStore.cursor``."""

@@ -29,10 +29,7 @@ def test_migrating_again_changes_nothing_and_keeps_the_origin(database: Database
 def test_the_migrator_alone_can_migrate_once_an_administrator_made_roles_and_database(
     database: Database,
 ) -> None:
-    assert (
-        migrate(database.dsn("migrator"), database.server.passwords, database=database.name)
-        == database.origin
-    )
+    assert migrate(database.dsn("migrator"), database.server.passwords, database=database.name) == database.origin
 
 
 def test_every_login_gets_in_with_its_password_and_with_no_other(database: Database) -> None:
@@ -69,9 +66,7 @@ async def test_processes_refuse_a_schema_that_is_not_theirs(database: Database) 
     with database.superuser() as admin:
         admin.execute("UPDATE public.schema_revision SET version_num = '0000'")
     pool = make_pool(database.dsn("verifier"), name="test")
-    with pytest.raises(
-        Unavailable, match=f"revision 0000, this program needs {expected_revision()}: run `triplane"
-    ):
+    with pytest.raises(Unavailable, match=f"revision 0000, this program needs {expected_revision()}: run `triplane"):
         await open_pool(pool)
     with database.superuser() as admin:
         admin.execute("UPDATE public.schema_revision SET version_num = '9999'")

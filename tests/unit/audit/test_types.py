@@ -1,0 +1,122 @@
+"""The published event types: what we write meets them, and the reference page names them all."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from triplane.api.meta import Subject, Verdict
+from triplane.audit.chain import BreakReason
+from triplane.audit.entry import KEYS, first_bodies, prepare
+from triplane.audit.model import EventBody, EventSubject
+from triplane.audit.types import TYPES, violations
+from triplane.domain import events, task_log
+from triplane.domain.session import Offer, Outcome, Permit, RunOutput, RunResult, RunState, RunView, SessionView
+from triplane.domain.task_facts import Placement
+
+DIGEST = "sha256:" + "ab" * 32
+STREAM = "graph/g1"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "log-format.md"
+
+OFFER = Offer(
+    session_uid="s1",
+    namespace="demo",
+    name="t-producer",
+    task_uid="t1",
+    graph_uid="g1",
+    agent_uid="a1",
+    agent_name="auditor",
+    role="producer",
+    snapshot_digest=DIGEST,
+    work_order={},
+)
+OUTPUT = RunOutput("report", "report.md", DIGEST, "text/markdown", 12)
+TASK = EventSubject(kind="Task", namespace="demo", name="t", uid="t1", generation=2)
+REVIEW = task_log.ReviewFacts("r", "r1", "p-1", "s2", "a2")
+SUBJECTS = (Subject(name="report", digest=DIGEST),)
+
+
+def run(**changes: Any) -> RunView:
+    values: dict[str, Any] = {
+        "run": 1,
+        "state": RunState.FINISHED,
+        "permit_counter": 1,
+        "permit_expired": False,
+        "runner": "local",
+        "instance": "i1",
+        "facts": {"isolated": True},
+        "started_at": "now",
+        "result": RunResult(Outcome.SUCCEEDED, "Completed", "fine", (OUTPUT,), DIGEST, exit_code=0),
+    }
+    return RunView(**{**values, **changes})
+
+
+VIEW = SessionView(OFFER, (run(),), record_digests=((1, 1, DIGEST),))
+
+WRITTEN: tuple[EventBody, ...] = (
+    *first_bodies("localhost", "abc"),
+    events.principal_created("p-1", b"{}"),
+    events.session_offered(OFFER),
+    events.run_permitted(OFFER, Permit("s1", 1, 1, DIGEST, 0)),
+    *events.run_history(VIEW, run()),
+    events.run_finished(VIEW, run(result=RunResult(Outcome.FAILED, "HarnessFailed", "broke"))),
+    events.run_lost(VIEW, run(state=RunState.LOST, end_reason="RunnerLost: it is gone")),
+    events.run_revoked(VIEW, run(state=RunState.REVOKED, end_reason=None)),
+    events.blob_quarantined(DIGEST, 1),
+    events.blob_erased(DIGEST, 1),
+    task_log.task_placed(TASK, STREAM, Placement("reviewer", 0, 1, "a1", "auditor", "p-1", "p-2")),
+    task_log.task_placed(TASK, STREAM, Placement("producer", 0, 0, "a1", "auditor", None, None)),
+    task_log.task_accepted(TASK, STREAM, 0, REVIEW, SUBJECTS),
+    task_log.task_rejected(TASK, STREAM, 0, task_log.ReviewFacts("r", "r1", None), DIGEST, 3),
+    task_log.task_failed(TASK, STREAM, 1, "RetriesExhausted", DIGEST),
+    task_log.task_stalled(TASK, STREAM, "NoIndependentReviewer"),
+    task_log.artifact_recorded(TASK, STREAM, "s1", 1, 0, OUTPUT),
+    task_log.review_recorded(TASK, STREAM, "p-1", REVIEW, Verdict.REJECT, SUBJECTS),
+)
+
+
+@pytest.mark.parametrize("body", [pytest.param(body, id=f"{n} {body.type}") for n, body in enumerate(WRITTEN)])
+def test_what_is_written_is_a_valid_entry_of_a_published_type(body: EventBody) -> None:
+    prepare("localhost/abc", body)
+    assert body.type in TYPES
+    assert violations(body.type, body.data) == []
+
+
+def test_every_published_type_but_those_of_observation_is_tried_above() -> None:
+    # The observer's two are built in a controller and checked where it is tested, on a real log.
+    assert set(TYPES) - {body.type for body in WRITTEN} == {"resource.observed", "resource.gone"}
+
+
+@pytest.mark.parametrize("name", sorted(TYPES))
+def test_schemas_are_valid_and_allow_further_members(name: str) -> None:
+    schema = TYPES[name].schema
+    Draft202012Validator.check_schema(schema)
+    assert schema.get("additionalProperties", True) is True
+    required = schema["required"]
+    assert set(required) <= set(schema["properties"])
+    if required:
+        assert violations(name, {}) != []
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        pytest.param("resource.observed", {"specDigest": "sha256:AB"}, "specDigest", id="a digest in upper case"),
+        pytest.param("task.stalled", {"reason": "no one is left"}, "reason", id="prose as a reason"),
+        pytest.param("run.lost", {"run": 0, "reason": "X"}, "run", id="run zero"),
+        pytest.param("resource.gone", {"deletedBy": "alice"}, "deletedBy", id="a name where none is known"),
+    ],
+)
+def test_data_outside_a_schema_is_named(name: str, data: dict[str, Any], says: str) -> None:
+    assert any(says in problem for problem in violations(name, data))
+
+
+def test_types_of_later_releases_break_nothing() -> None:
+    assert violations("webhook.delivered", {"anything": 1}) == []
+
+
+def test_the_reference_page_names_every_type_reason_and_member() -> None:
+    page = PAGE.read_text()
+    for name in (*TYPES, *(reason.value for reason in BreakReason), *KEYS):
+        assert f"`{name}`" in page, f"{PAGE.name} does not mention {name}"
