@@ -5,14 +5,15 @@ Numbers are the rows of the attack table of the audit plane.
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import psycopg
 import pytest
-from tests.conftest import Database
+from tests.conftest import Database, PostgresServer, drop_database, new_database
 from tests.contract.test_event_log import body
 
+from triplane.adapters.postgres import appender
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.entry import first_entries, open_entry, prepare, seal_all
 from triplane.audit.merkle import leaf_hash
@@ -267,6 +268,14 @@ async def test_12_a_log_without_its_head_row_says_so(log: PostgresEventLog, data
         await log.head()
 
 
+@pytest.fixture(scope="module")
+def untouched(postgres_server: PostgresServer) -> Iterator[Database]:
+    """One database for all that is refused."""
+    made = new_database(postgres_server)
+    yield made
+    drop_database(made)
+
+
 CHANGES = [
     pytest.param("UPDATE log.{table} SET {column} = {column}", id="UPDATE"),
     pytest.param("DELETE FROM log.{table}", id="DELETE"),
@@ -283,8 +292,8 @@ COLUMNS = {"entries": "octets", "entry_ids": "seq", "heads": "size", "writers": 
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("statement", CHANGES)
 @pytest.mark.parametrize("login", LOGINS)
-def test_15_no_login_may_change_the_tables(database: Database, login: str, table: str, statement: str) -> None:
-    with psycopg.connect(database.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_15_no_login_may_change_the_tables(untouched: Database, login: str, table: str, statement: str) -> None:
+    with psycopg.connect(untouched.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement.format(table=table, column=COLUMNS[table]))  # type: ignore[arg-type]
 
 
@@ -301,15 +310,15 @@ def test_15_no_login_may_change_the_tables(database: Database, login: str, table
         pytest.param("COPY log.entries TO PROGRAM 'cat'", id="run a program on the server"),
     ],
 )
-def test_15_no_login_may_get_around(database: Database, login: str, statement: str) -> None:
-    with psycopg.connect(database.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_15_no_login_may_get_around(untouched: Database, login: str, statement: str) -> None:
+    with psycopg.connect(untouched.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(statement)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("login", ["operator", "gateway", "verifier"])
 @pytest.mark.parametrize("group", ["triplane_log_owner", "triplane_stores_owner", "triplane_log_appender"])
-def test_15_only_the_migrator_may_become_an_owner(database: Database, login: str, group: str) -> None:
-    with psycopg.connect(database.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_15_only_the_migrator_may_become_an_owner(untouched: Database, login: str, group: str) -> None:
+    with psycopg.connect(untouched.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute(f"SET ROLE {group}")  # type: ignore[arg-type]
 
 
@@ -326,9 +335,9 @@ def test_15_only_the_migrator_may_become_an_owner(database: Database, login: str
 )
 @pytest.mark.parametrize("replica", [False, True], ids=["with triggers as usual", "as a replica"])
 def test_15_even_the_owner_and_a_superuser_are_refused_while_triggers_stand(
-    database: Database, statement: str, replica: bool
+    untouched: Database, statement: str, replica: bool
 ) -> None:
-    with database.superuser() as admin:
+    with untouched.superuser() as admin:
         if replica:
             admin.execute("SET session_replication_role = replica")
         else:
@@ -339,8 +348,8 @@ def test_15_even_the_owner_and_a_superuser_are_refused_while_triggers_stand(
 
 
 @pytest.mark.parametrize("login", ["verifier", "migrator"])
-def test_15_only_appenders_may_append(database: Database, login: str) -> None:
-    with psycopg.connect(database.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+def test_15_only_appenders_may_append(untouched: Database, login: str) -> None:
+    with psycopg.connect(untouched.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
         connection.execute("SELECT log.log_append('o', 'w', 0, 0, '{}', '{}', '{}')")
 
 
@@ -404,9 +413,12 @@ async def test_a_stopped_writer_that_holds_the_head_does_not_stop_the_others(
 ) -> None:
     """The head lock is held across a round trip only after a miss; then an idle holder is ended by the server."""
     options = "-c idle_in_transaction_session_timeout=500ms"
-    with psycopg.connect(database.dsn("gateway"), options=options) as holder:
-        holder.execute("SELECT * FROM log.log_lock_head(%s, 'gateway', 0, '{}')", (log.origin,))
-        (receipt,) = await log.append([body(50)])
+    holder = psycopg.connect(database.dsn("gateway"), options=options)
+    holder.execute("SELECT * FROM log.log_lock_head(%s, 'gateway', 0, '{}')", (log.origin,))
+    (receipt,) = await log.append([body(50)])
+    with pytest.raises(psycopg.errors.IdleInTransactionSessionTimeout):
+        holder.execute("COMMIT")
+    holder.close()
     assert (await log.get(receipt.id)) is not None
 
 
@@ -472,12 +484,8 @@ async def test_16_another_login_cannot_fence_the_operator(database: Database) ->
 
 
 async def test_a_database_that_is_gone_is_unavailable_and_one_that_is_back_is_used(
-    own_postgres: Any, monkeypatch: pytest.MonkeyPatch
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.conftest import new_database
-
-    from triplane.adapters.postgres import appender
-
     monkeypatch.setattr(appender, "RETRY_SECONDS", 0.5)
     database = new_database(own_postgres)
     log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()

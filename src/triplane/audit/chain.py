@@ -103,6 +103,15 @@ class ChainVerifier:
                     f"the head says {size} entries and leaf {head}; the entries are {self.next} and end in {self.prev}",
                 )
 
+    def stray(self, seq: int, event_id: str) -> None:
+        """Break because the id index names an entry for an id that is not its own."""
+        if self.broken is None:
+            self._break(
+                seq,
+                BreakReason.ID_INDEX_MISMATCH,
+                f"the id index names entry {seq} for {event_id}, which is not its id",
+            )
+
     def expect(self, size: int) -> None:
         """Break unless everything before ``size`` was there; for a verification that ends before the head."""
         if self.broken is None and self.next < size:

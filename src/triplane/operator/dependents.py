@@ -1,7 +1,7 @@
 """Whom a change concerns: the keys to reconcile after an object was made, altered or deleted.
 
-Over-asking costs one reconcile that changes nothing; under-asking costs up to a sweep interval. Finished work
-is left alone all the same: an edited Agent must not wake ten thousand old Tasks.
+Over-asking costs one reconcile that changes nothing; under-asking costs up to a resync (about five
+minutes). Finished work is left alone all the same: an edited Agent must not wake ten thousand old Tasks.
 """
 
 from collections.abc import Callable, Iterator, Mapping

@@ -7,7 +7,7 @@ at least once, in any order, one at a time per object.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,7 @@ from triplane.controllers.key import Key
 from triplane.domain.session import SessionView
 from triplane.errors import Fenced, TriplaneError
 from triplane.operator.consumer import Consumer
-from triplane.operator.dependents import concerned
+from triplane.operator.dependents import concerned, finished
 from triplane.operator.handlers import Watcher
 from triplane.operator.index import Change, Index, version
 from triplane.operator.leases import LeaseObserver
@@ -33,7 +33,7 @@ START_RETRY_SECONDS = 1.0
 SUPERVISE_SECONDS = 2.0
 DRAIN_SECONDS = 8.0
 SWEEPS_PER_RESYNC = 10
-"""Every so many sweeps (about five minutes) each object is looked at again: what no event woke, time does."""
+"""Every so many sweeps (about five minutes) all unfinished work is looked at again: what no event woke, time does."""
 STUCK_RESTARTS = 3
 """Restarts of the watches in a row that did not help, after which the process calls itself unhealthy."""
 
@@ -210,12 +210,14 @@ class Shell:
                 log.warning("the sweep was interrupted", error=str(error))
                 continue
             swept += 1
-            if self.queue.overflowed or swept % SWEEPS_PER_RESYNC == 0:
+            if self.queue.overflowed:
                 self.queue.overflowed = False
-                self._enqueue_all()
+                self._enqueue(self.index.everything())
+            elif swept % SWEEPS_PER_RESYNC == 0:
+                self._enqueue(obj for obj in self.index.everything() if not finished(obj))
 
-    def _enqueue_all(self) -> None:
-        for obj in self.index.everything():
+    def _enqueue(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        for obj in objects:
             self.queue.add(Key.of(obj))
 
     async def _supervise(self) -> None:

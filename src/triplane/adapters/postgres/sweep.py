@@ -7,8 +7,8 @@ from typing import Any, LiteralString
 
 import psycopg
 
-from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry
-from triplane.audit.model import Break, Verification
+from triplane.audit.chain import ChainVerifier, StoredEntry
+from triplane.audit.model import Verification
 from triplane.errors import Corrupt
 
 _ROWS = 2000
@@ -39,17 +39,7 @@ async def sweep(connection: Connection, origin: str, first: int, last: int | Non
         await _round(connection, verifier, origin, last)
         if verifier.broken is not None or last is not None or verifier.next == before:
             break
-    result = verifier.result()
-    if result.broken is None and first == 0 and last is None:
-        stray = await _one(connection, _STRAY, (origin,))
-        if stray is not None and stray[0] < verifier.next:
-            broken = Break(
-                stray[0],
-                BreakReason.ID_INDEX_MISMATCH.value,
-                f"the id index names entry {stray[0]} for {stray[1]}, which is not that entry's id",
-            )
-            return Verification(origin, result.first, result.last, result.count, "", broken)
-    return result
+    return verifier.result()
 
 
 async def _round(connection: Connection, verifier: ChainVerifier, origin: str, last: int | None) -> None:
@@ -73,6 +63,9 @@ async def _round(connection: Connection, verifier: ChainVerifier, origin: str, l
                 rows = following if going_on else []
         if last is None:
             verifier.close(size, leaf.hex())
+            stray = await _one(connection, _STRAY, (origin,)) if verifier.first == 0 else None
+            if stray is not None:
+                verifier.stray(*stray)
         else:
             verifier.expect(last + 1)
     finally:
