@@ -169,9 +169,7 @@ class GraphStore(Protocol):
         """Insert edges; an edge that is there already (source, kind, target) stays as it is."""
         ...
 
-    async def edges(
-        self, uid: str, *, outgoing: bool = True, kinds: frozenset[str] = frozenset()
-    ) -> Sequence[Edge]:
+    async def edges(self, uid: str, *, outgoing: bool = True, kinds: frozenset[str] = frozenset()) -> Sequence[Edge]:
         """Edges from (or to) this uid or digest, by (seq, kind, other end)."""
         ...
 

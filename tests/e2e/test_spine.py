@@ -255,6 +255,23 @@ def test_a_review_made_under_the_name_the_operator_will_use_decides_nothing(spin
     assert ours["metadata"]["name"] in condition(done, "Succeeded")["message"]
 
 
+def test_a_blob_of_another_namespace_is_neither_read_nor_made_an_input_by_naming_it(
+    spine: Stack, tmp_path: Path
+) -> None:
+    spine.people("vault")
+    secret, kubeconfig = tmp_path / "secret", str(spine.settings.secrets / "kubeconfig-alice")
+    secret.write_text("only for the vault\n")
+    as_alice = ("--kubeconfig", kubeconfig)
+    digest = spine.triplane("blob", "put", "-n", "vault", str(secret), *as_alice).strip()
+    spine.apply(task(NAMESPACE, "thief", inputs=[{"name": "loot", "digest": digest}]))
+    seen = spine.wait("Task", NAMESPACE, "thief", has("ResolvedRefs", "False", "InputNotStored"))
+    assert f"`triplane blob put -n {NAMESPACE}`" in condition(seen, "ResolvedRefs")["message"]
+    spine.triplane("blob", "get", "-n", NAMESPACE, digest, *as_alice, code=2)
+    assert spine.triplane("blob", "get", "-n", "vault", digest, *as_alice) == secret.read_text()
+    spine.triplane("blob", "put", "-n", NAMESPACE, str(secret), *as_alice)  # who has the content may use it
+    spine.wait("Task", NAMESPACE, "thief", has("Succeeded", "True"))
+
+
 def test_the_chain_verifies_after_all_of_this(spine: Stack) -> None:
     assert re.search(r"chain verified: \d+ entries, root [0-9a-f]{64}", spine.triplane("log", "verify"))
 

@@ -28,7 +28,7 @@ class ExecHarness(Model):
         Digest | None,
         Field(
             description="With program: the content must have this digest or the run refuses. "
-            "Alone: the program is this blob, stored in the Harness' namespace."
+            "Alone: the program is this blob, stored in the Harness's namespace."
         ),
     ] = None
     entrypoint: Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")] = None

@@ -170,7 +170,9 @@ class Input(Model):
     """One read-only input of a Task: a stored blob, or an accepted output of another Task."""
 
     name: Annotated[LocalName, Field(description="Name under /work/inputs.")]
-    digest: Annotated[Digest | None, Field(description="Digest of a blob stored in this namespace with `triplane blob put`.")] = None
+    digest: Annotated[
+        Digest | None, Field(description="Digest of a blob stored in this namespace with `triplane blob put`.")
+    ] = None
     from_: Annotated[
         OutputSource | None,
         Field(alias="from", description="Take an accepted output of another Task; waits until it is accepted."),

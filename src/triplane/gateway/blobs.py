@@ -122,7 +122,7 @@ async def _may_read(gateway: Gateway, caller: Caller, digest: str, namespace: st
         view, run = await live_run_of(gateway, caller)
         if digest not in readable_digests(order_of_run(view.offer, run.run, run.run_inputs)):
             raise Forbidden(f"{digest} is no input of run {run.run} of session {caller.session_uid}")
-        # Naming a digest is no right to it, wherever the name came from: a Task, or a Harness' program.
+        # Naming a digest is no right to it, wherever the name came from: a Task, or a Harness's program.
         if not await gateway.backends.sessions.owns_blob(view.offer.namespace, digest):
             raise _foreign(digest, view.offer.namespace)
         return

@@ -1,0 +1,126 @@
+"""The batched sequencer: what queued while the last commit ran is the next batch, and everybody gets an answer."""
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from triplane.adapters.postgres.sequencer import LARGEST_BATCH, Call, Sequencer
+from triplane.audit.entry import Prepared, prepare
+from triplane.audit.model import EventBody, EventSubject, Receipt
+from triplane.errors import IdReused, Unavailable
+
+
+def prepared(number: int) -> Prepared:
+    subject = EventSubject(kind="Task", namespace="", name="x", uid=f"u{number}")
+    made = EventBody(f"resource.observed/u{number}/1", "resource.observed", "system", "system", subject)
+    return prepare("localhost/abc", made)
+
+
+class Commits:
+    """A commit that waits to be let go and remembers its batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[str]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def __call__(self, calls: list[Call]) -> Sequence[list[Receipt] | IdReused]:
+        self.batches.append([body.id for call in calls for body in call])
+        await self.gate.wait()
+        if self.error is not None:
+            raise self.error
+        return [[Receipt(body.id, 0, "", "") for body in call] for call in calls]
+
+
+async def test_what_queued_during_a_commit_is_the_next_batch() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(sequencer.submit([prepared(0)]))]
+    await asyncio.sleep(0.01)
+    calls += [asyncio.create_task(sequencer.submit([prepared(n)])) for n in range(1, 6)]
+    await asyncio.sleep(0.01)
+    assert commits.batches == [[prepared(0).id]]
+    commits.gate.set()
+    answers = await asyncio.gather(*calls)
+    assert commits.batches[1:] == [[prepared(n).id for n in range(1, 6)]]
+    assert [answer[0].id for answer in answers] == [prepared(n).id for n in range(6)]
+
+
+async def test_closed_loops_share_every_batch_instead_of_alternating() -> None:
+    commits = Commits()
+    sequencer = Sequencer(commits)
+
+    async def loop(writer: int) -> None:
+        for n in range(20):
+            await sequencer.submit([prepared(100 * writer + n)])
+
+    await asyncio.gather(*(loop(writer) for writer in range(8)))
+    assert sum(map(len, commits.batches)) == 160
+    assert len(commits.batches) <= 22
+
+
+async def test_batches_are_bounded_and_calls_are_never_split() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    sizes = [1, 200, 100, 300, 5]
+    numbers = iter(range(1000))
+    calls = []
+    for size in sizes:
+        calls.append(asyncio.create_task(sequencer.submit([prepared(next(numbers)) for _ in range(size)])))
+        await asyncio.sleep(0.01)
+    commits.gate.set()
+    assert [len(answer) for answer in await asyncio.gather(*calls)] == sizes
+    assert list(map(len, commits.batches)) == [1, 200, 100, 300, 5]
+    assert all(size <= LARGEST_BATCH or size == 300 for size in map(len, commits.batches))
+
+
+async def test_a_failed_commit_is_told_to_each_of_its_callers_and_the_next_goes_on() -> None:
+    commits = Commits()
+    commits.error = Unavailable("gone")
+    sequencer = Sequencer(commits)
+    outcomes = await asyncio.gather(*(sequencer.submit([prepared(n)]) for n in range(3)), return_exceptions=True)
+    assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+    assert len({id(outcome) for outcome in outcomes}) == 3
+    commits.error = None
+    assert len(await sequencer.submit([prepared(9)])) == 1
+
+
+async def test_a_defect_reaches_the_callers_too() -> None:
+    commits = Commits()
+    commits.error = ZeroDivisionError()
+    with pytest.raises(ZeroDivisionError):
+        await Sequencer(commits).submit([prepared(1)])
+
+
+async def test_a_caller_that_is_cancelled_while_queued_is_left_out() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    first = asyncio.create_task(sequencer.submit([prepared(0)]))
+    await asyncio.sleep(0.01)
+    cancelled, last = (asyncio.create_task(sequencer.submit([prepared(n)])) for n in (1, 2))
+    await asyncio.sleep(0.01)
+    cancelled.cancel()
+    await asyncio.sleep(0.01)
+    commits.gate.set()
+    await asyncio.gather(first, last)
+    assert commits.batches == [[prepared(0).id], [prepared(2).id]]
+
+
+async def test_closing_finishes_what_is_queued_and_refuses_the_rest() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    queued = [asyncio.create_task(sequencer.submit([prepared(n)])) for n in range(3)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(sequencer.close())
+    await asyncio.sleep(0.01)
+    with pytest.raises(Unavailable, match="closed"):
+        await sequencer.submit([prepared(9)])
+    commits.gate.set()
+    await closing
+    assert [len(answer) for answer in await asyncio.gather(*queued)] == [1, 1, 1]
