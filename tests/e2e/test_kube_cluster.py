@@ -197,7 +197,8 @@ async def test_the_fence_is_asked_before_every_write_and_stops_it(private_cluste
                 {"kind": "Graph", "metadata": {"name": "g", "namespace": "team", "uid": "u", "resourceVersion": "1"}},
                 {},
             )
-        await cluster.emit(event("g", "u", "once"))
+        with pytest.raises(Fenced):
+            await cluster.emit(event("g", "u", "once"))
         assert asked == 3
         assert await private_cluster.writes() == before
         await cluster.list("Graph")
