@@ -2,10 +2,10 @@
 
 from triplane.api.meta import Phase, Subject
 from triplane.controllers.context import Context
+from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.controllers.task_gather import TaskGatherer
 from triplane.domain.conditions import Finding, merge
 from triplane.domain.task_facts import Decisions
 
@@ -16,14 +16,14 @@ class ArtifactReconciler:
     def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
         self._context = context
         self._status = status
-        self._gatherer = TaskGatherer(context, observer)
+        self._decisions = DecisionReader(context)
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns None: it waits for events."""
         obj = self._context.index.get(key.kind, key.namespace, key.name)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return None
-        decisions, _ = await self._gatherer.decisions(obj["spec"]["taskRef"]["uid"])
+        decisions, _ = await self._decisions.read(obj["spec"]["taskRef"]["uid"])
         spec = obj["spec"]
         finding = judge(decisions, spec["round"], Subject(name=spec["name"], digest=spec["digest"]))
         if finding is None:

@@ -6,10 +6,10 @@ from triplane.api.meta import PHASE_OF
 from triplane.api.node import Node
 from triplane.api.text import API_VERSION
 from triplane.controllers.context import Context
+from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.controllers.task_gather import TaskGatherer
 from triplane.domain.conditions import merge
 from triplane.domain.events import graph_stream
 from triplane.domain.naming import object_name
@@ -25,7 +25,7 @@ class NodeReconciler:
         self._context = context
         self._observer = observer
         self._status = status
-        self._gatherer = TaskGatherer(context, observer)
+        self._decisions = DecisionReader(context)
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns seconds until it wants to be called again, None to wait for events."""
@@ -77,7 +77,7 @@ class NodeReconciler:
             owners = await self._context.graph.edges(record.uid, outgoing=False, kinds=frozenset({"owns"}))
             if all(edge.source != node.metadata.uid for edge in owners):
                 continue
-            decisions, _ = await self._gatherer.decisions(record.uid)
+            decisions, _ = await self._decisions.read(record.uid)
             if decisions.accepted_round is not None or decisions.failed is not None:
                 return outlived(name, accepted=decisions.accepted_round is not None)
         return None

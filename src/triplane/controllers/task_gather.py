@@ -3,22 +3,21 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from triplane.api.agent import Agent, AgentLifecycle
 from triplane.api.capability import Capability
-from triplane.api.meta import Input, Subject
+from triplane.api.meta import Subject
 from triplane.api.review import Review
 from triplane.api.task import Task
 from triplane.audit.entry import event_id
-from triplane.audit.model import EventFilter, Recorded
+from triplane.audit.model import Recorded
 from triplane.controllers.context import Context
+from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.observe import Observer, requester_of
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
-from triplane.domain.blob import how_to_put
+from triplane.controllers.task_references import References
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import Outcome, RunState, SessionView
-from triplane.domain.task import in_force, instructed_by_producer, review_capability, still_as_placed
+from triplane.domain.task import in_force, instructed_by_producer, still_as_placed
 from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
-from triplane.domain.task_log import TASK_EVENTS, read_decisions
 from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
 from triplane.domain.workorder import (
     ContractConflict,
@@ -48,31 +47,15 @@ class TaskGatherer:
     def __init__(self, context: Context, observer: Observer) -> None:
         self._context = context
         self._observer = observer
-
-    async def decisions(self, uid: str) -> tuple[Decisions, list[Recorded]]:
-        """What the log holds of the Task, and the entries."""
-        entries = await self._context.log.query(EventFilter(uid=uid, types=TASK_EVENTS))
-        texts = {}
-        for entry in entries:
-            data = entry.entry["data"]
-            digest = data.get("findingsDigest") or data.get("messageDigest")
-            if digest is not None:
-                texts[digest] = await self._lines(digest)
-        return read_decisions([entry.entry for entry in entries], texts), entries
-
-    async def _lines(self, digest: str) -> tuple[str, ...]:
-        """Prose may have been erased or damaged; the decision it belongs to stands all the same."""
-        try:
-            return await self._context.load_lines(digest)
-        except (BlobMissing, Corrupt):
-            return (f"(the text {digest} is no longer in the content store)",)
+        self._decisions = DecisionReader(context)
+        self._references = References(context, observer, self._decisions)
 
     async def gather(self, obj: Object) -> Gathered:
         """Everything at once; raises ``Unavailable`` when a store cannot be read."""
         context, index = self._context, self._context.index
         task = Task.model_validate(obj)
         namespace = task.metadata.namespace
-        decisions, entries = await self.decisions(task.metadata.uid)
+        decisions, entries = await self._decisions.read(task.metadata.uid)
         graph = index.get("Graph", namespace, task.spec.graph_ref.name)
         node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
         missing: list[tuple[str, str]] = []
@@ -81,10 +64,10 @@ class TaskGatherer:
         inputs: tuple[ResolvedInput, ...] = ()
         agents: tuple[Candidate, ...] = ()
         if not over:  # nothing of it is asked any more, and there may be ten thousand of these
-            capabilities = self._capabilities(task, missing)
-            inputs = await self._inputs(task, decisions, missing)
-            agents = await self._candidates(namespace)
-            self._check_references(task, graph, node, agents, missing)
+            capabilities = self._references.capabilities(task, missing)
+            inputs = await self._references.inputs(task, decisions, missing)
+            agents = await self._references.candidates(namespace)
+            self._references.check(task, graph, node, agents, missing)
         outputs = effective_outputs(task, capabilities)
         session_objects = {
             item["metadata"]["name"]: item
@@ -104,7 +87,7 @@ class TaskGatherer:
             inputs, outputs, missing = inputs_of(order), outputs_of(order), []
         withdrawn = None if over else await self._withdrawn(task, graph, node, entries)
         graph = graph or index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may have found it
-        instructions = None if over else await self._instructions_principal(task)
+        instructions = None if over else await self._references.instructions_principal(task)
         usable = [
             item
             for item in decisions.placements
@@ -132,110 +115,6 @@ class TaskGatherer:
             instructions_principal=instructions,
         )
         return Gathered(facts, obj, graph, node, plans, session_objects)
-
-    async def _instructions_principal(self, task: Task) -> str | None:
-        obj = self._context.index.get("Capability", task.metadata.namespace, review_capability(task))
-        return None if obj is None else await self._observer.principal_of(obj)
-
-    def _capabilities(self, task: Task, missing: list[tuple[str, str]]) -> tuple[Capability, ...]:
-        found = []
-        for name in task.spec.required_capabilities or ():
-            obj = self._context.index.get("Capability", task.metadata.namespace, name)
-            if obj is None:
-                missing.append(("CapabilityNotFound", f"Capability {name} does not exist; apply it"))
-            else:
-                found.append(Capability.model_validate(obj))
-        return tuple(found)
-
-    async def _inputs(
-        self, task: Task, decisions: Decisions, missing: list[tuple[str, str]]
-    ) -> tuple[ResolvedInput, ...]:
-        resolved = []
-        for item in task.spec.inputs or ():
-            digest = item.digest or await self._accepted_output(task.metadata.namespace, item, missing)
-            if digest is None:
-                continue
-            begun = decisions.placements  # the runner finds out if it has gone since; asking costs a request each
-            if item.digest is not None and not begun and not await self._stored(task.metadata.namespace, digest):
-                to_do = how_to_put(task.metadata.namespace)
-                missing.append(
-                    ("InputNotStored", f"input {item.name} {digest} is not stored in this namespace; {to_do}")
-                )
-                continue
-            resolved.append(ResolvedInput(item.name, digest, item.type.value))
-        return tuple(resolved)
-
-    async def _stored(self, namespace: str, digest: str) -> bool:
-        """A foreign blob is as good as none: nobody may learn from a Task what lies in another namespace."""
-        context = self._context
-        return await context.sessions.owns_blob(namespace, digest) and await context.content.exists(digest)
-
-    async def _accepted_output(self, namespace: str, item: Input, missing: list[tuple[str, str]]) -> str | None:
-        source = item.from_
-        assert source is not None
-        obj = self._context.index.get("Task", namespace, source.task)
-        if obj is None:
-            missing.append(("TaskNotFound", f"input {item.name} comes from Task {source.task}, which does not exist"))
-            return None
-        decisions, _ = await self.decisions(obj["metadata"]["uid"])
-        if decisions.accepted_round is None:
-            state = "has failed" if decisions.failed else "is not accepted yet"
-            missing.append(("InputNotAccepted", f"input {item.name} comes from Task {source.task}, which {state}"))
-            return None
-        for subject in decisions.accepted_subjects:
-            if subject.name == source.output:
-                return subject.digest
-        missing.append(("OutputNotFound", f"Task {source.task} has no accepted output {source.output}"))
-        return None
-
-    async def _candidates(self, namespace: str) -> tuple[Candidate, ...]:
-        index = self._context.index
-        found = []
-        for obj in index.list("Agent", namespace):
-            if obj["metadata"].get("deletionTimestamp"):
-                continue
-            agent = Agent.model_validate(obj)
-            harness = agent.spec.harness_ref.name
-            harness_obj = index.get("Harness", namespace, harness)
-            found.append(
-                Candidate(
-                    uid=agent.metadata.uid,
-                    name=agent.metadata.name,
-                    generation=agent.metadata.generation,
-                    capabilities=frozenset(agent.spec.capabilities),
-                    principal=await self._observer.principal_of(obj),
-                    active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
-                    harness=harness,
-                    harness_found=harness_obj is not None,
-                    users=frozenset(filter(None, (requester_of(obj), requester_of(harness_obj or obj)))),
-                    harness_principal=(
-                        await self._observer.principal_of(harness_obj) if harness_obj is not None else None
-                    ),
-                )
-            )
-        return tuple(found)
-
-    def _check_references(
-        self,
-        task: Task,
-        graph: Object | None,
-        node: Object | None,
-        agents: Sequence[Candidate],
-        missing: list[tuple[str, str]],
-    ) -> None:
-        names = {agent.name for agent in agents}
-        review = task.spec.review
-        if graph is None:
-            name = task.spec.graph_ref.name
-            missing.insert(0, ("GraphNotFound", f"Graph {name} does not exist; apply it"))
-        if task.spec.node_ref is not None and node is None:
-            missing.append(("NodeNotFound", f"Node {task.spec.node_ref.name} does not exist"))
-        for what, ref in (
-            ("agentRef", task.spec.agent_ref),
-            ("review.agentRef", review.agent_ref if review is not None else None),
-        ):
-            if ref is not None and ref.name not in names:
-                missing.append(("AgentNotFound", f"Agent {ref.name} ({what}) does not exist; apply it"))
 
     async def _wanted(self, views: Mapping[str, SessionView]) -> frozenset[str]:
         expired = any(

@@ -41,12 +41,16 @@ async def _carried_out(world: World, kit: HostKit) -> Ending:
 async def _main() -> None:
     with running_server() as server, psycopg.connect(server.embedded.dsn) as connection:
         row = connection.execute("SHOW server_version").fetchone()
-    world = await make_world(Path(tempfile.mkdtemp(prefix="tri-ordinary-")) / "home")
+    with tempfile.TemporaryDirectory(prefix="tri-ordinary-") as folder:
+        await _tell(await make_world(Path(folder) / "home"), row[0] if row else None)
+
+
+async def _tell(world: World, postgres: str | None) -> None:
     async with world.serving():
         kit = await world.kit()
         found = {
             "user": os.geteuid(),
-            "postgres": row[0] if row else None,
+            "postgres": postgres,
             "problem": kit.isolation.problem,
             "run": asdict(await _carried_out(world, kit)),
             "consented": asdict(await _carried_out(world, replace(kit, allow_unisolated=True))),
