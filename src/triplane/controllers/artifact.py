@@ -50,7 +50,7 @@ def judge(decisions: Decisions, round_: int, output: Subject) -> Finding | None:
         return Finding("Reviewed", "True", "Approved", f"Accepted by Review {decisions.accepted_review}")
     if round_ in decisions.rejected:
         text = "; ".join(decisions.rejected[round_])
-        return Finding("Reviewed", "False", "Rejected", f"Rejected: {text}"[:1024])
+        return Finding("Reviewed", "False", "Rejected", f"The reviewer found: {text}"[:1024])
     if decisions.accepted_round is not None:
         return Finding("Reviewed", "False", "NotAccepted", "The Task was accepted with other outputs")
     if decisions.failed is not None:
