@@ -7,6 +7,7 @@ contradict ``kubectl describe``. The operator puts causes into conditions; here 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from triplane.api.reasons import REASONS
 from triplane.domain.conditions import condition, is_true
 
 Object = Mapping[str, Any]
@@ -115,7 +116,7 @@ def _who(obj: Object, waiting: Sequence[Object]) -> str:
     if obj["kind"] == "Review" or state in ("completed", "skipped"):
         return "Nobody must act: it is done"
     if is_true(status, "Stalled"):
-        return "You must act, or whoever applied it: nothing moves until what is said above is mended"
+        return _stalled(status)
     if state in _OVER:
         return "Nobody will act: it is over. To try again, apply new work under another name"
     if (found := condition(status, "ResolvedRefs")) and found["status"] == "False":
@@ -129,6 +130,13 @@ def _who(obj: Object, waiting: Sequence[Object]) -> str:
     if state in ("queued", "pending", "retrying"):
         return "A runner must take it: see that one runs and has a free place (`triplane cluster status`)"
     return _long_running(obj, waiting)
+
+
+def _stalled(status: Mapping[str, Any]) -> str:
+    found = condition(status, "Stalled") or {}
+    reason = REASONS.get(str(found.get("reason")))
+    who = reason.act if reason is not None else "whoever applied it"
+    return f"{who[:1].upper()}{who[1:]} must act: nothing moves until what is said above is mended"
 
 
 def _reviewer(status: Mapping[str, Any]) -> str:

@@ -86,7 +86,7 @@ CASES = [
         [
             "Task demo/audit is stalled",
             "NoIndependentReviewer: No independent Agent has capability review; apply one",
-            "You must act, or whoever applied it: nothing moves until what is said above is mended",
+            "A user other than the producing Agent's must act: nothing moves until what is said above is mended",
         ],
         id="a stalled Task says who must act",
     ),
