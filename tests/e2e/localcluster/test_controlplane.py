@@ -62,7 +62,9 @@ async def test_up_is_repeatable_survives_kills_and_down_leaves_no_process(
             os.kill(before[name], signal.SIGKILL)
         await cluster.up()
         after = await pids(cluster)
-        assert {name for name in NAMES if after[name] != before[name]} == set(victims)
+        changed = {name for name in NAMES if after[name] != before[name]}
+        # The controller manager may end by itself when its API server goes, and is started again then.
+        assert set(victims) <= changed <= {*victims, "kube-controller-manager"}
         assert await uid_of(cluster, "kept") == uid
 
     assert await cluster.down() is None
