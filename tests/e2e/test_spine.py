@@ -62,9 +62,8 @@ def _running(stack: Stack) -> str:
 def _reviewing(stack: Stack) -> str:
     stack.apply(*agent(NAMESPACE, "slow-judge", ["slow-review"], SLEEP="300"), as_="bob")
     stack.apply(task(NAMESPACE, "reviewing", review={"capability": "slow-review"}))
-    stack.wait("Task", NAMESPACE, "reviewing",
-        lambda obj: "Agent slow-judge is working" in condition(obj, "Succeeded")["message"],
-    )  # fmt: skip
+    obj = stack.wait("Task", NAMESPACE, "reviewing", has("Succeeded", "Unknown", "InReview"))
+    stack.wait("AgentSession", NAMESPACE, obj["status"]["reviewSession"], has("Succeeded", "Unknown", "Running"))
     return "reviewing"
 
 

@@ -7,8 +7,8 @@ from triplane.api.text import REQUESTED_AT
 from triplane.controllers.context import Context
 from triplane.errors import NotFound
 
-TRANSIENT_SECONDS = 1.0
-"""How long a passing state must last before it is worth an API write."""
+TRANSIENT_SECONDS = 5.0
+"""How long a passing state must last before it is worth an API write: longer than an ordinary queue is."""
 
 
 class StatusWriter:

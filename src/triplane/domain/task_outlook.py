@@ -39,9 +39,10 @@ class Outlook:
         )
 
     def reviewing(self, agent: str, session: str) -> "Outlook":
-        """The same wait, seen as part of the review."""
-        message = f"Review by agent {agent}: {self.succeeded.message}"
-        return replace(in_review("InReview", message, reviewer=agent), review_session=session, transient=False)
+        """The same wait, seen as part of the review. The message stays while the session moves: its own status
+        tells how far it is, and a Task is written once per review (design §4, write budget)."""
+        message = f"Agent {agent} reviews the outputs in session {session}"
+        return replace(in_review("InReview", message, reviewer=agent), review_session=session)
 
 
 _RESOLVED = Finding("ResolvedRefs", "True", "ResolvedRefs", "Every reference resolves")
