@@ -7,7 +7,6 @@ from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
 from triplane.domain import events
-from triplane.domain.conditions import merge
 from triplane.domain.session import RunState, SessionView
 from triplane.domain.session_outlook import outlook, summary
 
@@ -32,20 +31,12 @@ class AgentSessionReconciler:
             return None
         await self.complete_log(view)
         seen = outlook(view)
-        generation = obj["metadata"].get("generation", 1)
         status = {
-            "observedGeneration": generation,
             "phase": PHASE_OF[seen.state].value,
             "state": seen.state.value,
             **summary(view),
-            "conditions": merge(
-                (obj.get("status") or {}).get("conditions") or (),
-                seen.findings,
-                generation=generation,
-                now=self._context.clock.now(),
-            ),
         }
-        return await self._status.write(obj, status, transient=seen.transient)
+        return await self._status.write(obj, status, seen.findings, transient=seen.transient)
 
     async def complete_log(self, view: SessionView) -> None:
         """Append what a gateway that died between its store and the log left out; the bodies are the same."""

@@ -6,7 +6,7 @@ from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.domain.conditions import Finding, merge
+from triplane.domain.conditions import Finding
 from triplane.domain.task_facts import Decisions
 
 
@@ -28,20 +28,12 @@ class ArtifactReconciler:
         finding = judge(decisions, spec["round"], Subject(name=spec["name"], digest=spec["digest"]))
         if finding is None:
             return None
-        generation = obj["metadata"].get("generation", 1)
         approved = finding.status == "True"
         status = {
-            "observedGeneration": generation,
             "phase": (Phase.SUCCEEDED if approved else Phase.FAILED).value,
             "review": decisions.accepted_review if approved else None,
-            "conditions": merge(
-                (obj.get("status") or {}).get("conditions") or (),
-                [finding],
-                generation=generation,
-                now=self._context.clock.now(),
-            ),
         }
-        return await self._status.write(obj, status)
+        return await self._status.write(obj, status, [finding])
 
 
 def judge(decisions: Decisions, round_: int, output: Subject) -> Finding | None:

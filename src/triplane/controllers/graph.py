@@ -5,7 +5,7 @@ from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.domain.conditions import Finding, merge
+from triplane.domain.conditions import Finding
 from triplane.domain.events import graph_stream
 
 
@@ -31,19 +31,11 @@ class GraphReconciler:
             "failed": phases.count(Phase.FAILED) + phases.count(Phase.CANCELLED),
         }
         counts["active"] = counts["total"] - counts["succeeded"] - counts["failed"]
-        generation = obj["metadata"].get("generation", 1)
         status = {
-            "observedGeneration": generation,
             "phase": _phase(counts).value,
             "tasks": counts,
-            "conditions": merge(
-                (obj.get("status") or {}).get("conditions") or (),
-                [Finding("Ready", "True", "Observed", _message(counts))],
-                generation=generation,
-                now=self._context.clock.now(),
-            ),
         }
-        return await self._status.write(obj, status)
+        return await self._status.write(obj, status, [Finding("Ready", "True", "Observed", _message(counts))])
 
 
 def _phase(counts: dict[str, int]) -> Phase:

@@ -10,7 +10,6 @@ from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.domain.conditions import merge
 from triplane.domain.events import graph_stream
 from triplane.domain.naming import object_name
 from triplane.domain.node import NodeOutlook, from_task, outlived, waiting
@@ -38,20 +37,12 @@ class NodeReconciler:
         await self._observer.observe(obj, stream=stream)
         name = object_name(node.metadata.name, node.spec.steps[0].name)
         seen = await self._outlook(node, obj, graph, name)
-        generation = node.metadata.generation
         status = {
-            "observedGeneration": generation,
             "phase": PHASE_OF[seen.state].value,
             "state": seen.state.value,
             "steps": [{"name": node.spec.steps[0].name, "task": name, "state": seen.state.value}],
-            "conditions": merge(
-                (obj.get("status") or {}).get("conditions") or (),
-                seen.findings,
-                generation=generation,
-                now=self._context.clock.now(),
-            ),
         }
-        return await self._status.write(obj, status)
+        return await self._status.write(obj, status, seen.findings)
 
     async def _outlook(self, node: Node, obj: Object, graph: Object | None, name: str) -> NodeOutlook:
         task = self._context.index.get("Task", node.metadata.namespace, name)

@@ -5,6 +5,7 @@ the entry's id is the generation.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from triplane.api.text import REQUESTER
@@ -48,7 +49,6 @@ class Observer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._seen: dict[str, int] = {}
-        self._principals: dict[str, str] = {}
 
     async def principal_of(self, obj: Mapping[str, Any]) -> str | None:
         """Principal id of the requester, None when nobody was stamped."""
@@ -57,9 +57,7 @@ class Observer:
 
     async def principal(self, username: str) -> str:
         """Principal id of a user, made at first sight."""
-        if username not in self._principals:
-            self._principals[username] = await self._context.principal(username, "")
-        return self._principals[username]
+        return await self._context.principal(username, "")
 
     async def observe(self, obj: Mapping[str, Any], *, stream: str = SYSTEM_STREAM) -> None:
         """Make sure this generation is logged and kept. Costs nothing when it was seen before."""
@@ -133,24 +131,9 @@ class Observer:
             subject=subject,
             data={"deletedBy": "unknown"},
         )
-        if await context.log.get(body.id) is None:
-            await context.log.append([body])
+        recorded = await context.log.get(body.id)
+        seq = recorded.seq if recorded is not None else await self._append(body)
         kept = await context.graph.get(subject.uid)
         if kept is not None and not kept.gone:
-            recorded = await context.log.get(body.id)
-            assert recorded is not None
-            await context.graph.update(
-                ResourceRecord(
-                    uid=kept.uid,
-                    kind=kept.kind,
-                    namespace=kept.namespace,
-                    name=kept.name,
-                    generation=kept.generation,
-                    labels=kept.labels,
-                    spec=kept.spec,
-                    requester=kept.requester,
-                    seq=recorded.seq,
-                    gone=True,
-                )
-            )
+            await context.graph.update(replace(kept, seq=seq, gone=True))
         self._seen.pop(subject.uid, None)

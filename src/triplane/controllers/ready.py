@@ -6,7 +6,7 @@ from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
 from triplane.controllers.status import StatusWriter
-from triplane.domain.conditions import Finding, merge
+from triplane.domain.conditions import Finding
 from triplane.domain.naming import public_id
 
 USABLE = Finding("Ready", "True", "Ready", "It can be used")
@@ -27,19 +27,10 @@ class ReadyReconciler:
             return None
         await self._observer.observe(obj)
         finding = self._agent(obj) if key.kind == "Agent" else USABLE
-        generation = obj["metadata"].get("generation", 1)
-        status: dict[str, Any] = {
-            "observedGeneration": generation,
-            "conditions": merge(
-                (obj.get("status") or {}).get("conditions") or (),
-                [finding],
-                generation=generation,
-                now=self._context.clock.now(),
-            ),
-        }
+        status: dict[str, Any] = {}
         if key.kind == "Agent":
             status["publicId"] = public_id(key.name, obj["metadata"]["uid"])
-        return await self._status.write(obj, status)
+        return await self._status.write(obj, status, [finding])
 
     def _agent(self, obj: dict[str, Any]) -> Finding:
         spec, metadata = obj["spec"], obj["metadata"]

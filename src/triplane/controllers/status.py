@@ -1,10 +1,11 @@
 """Writing status: only through ``/status``, only when it is news, and late when it will not last."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triplane.api.text import REQUESTED_AT
 from triplane.controllers.context import Context
+from triplane.domain.conditions import Finding, merge
 from triplane.errors import NotFound
 
 TRANSIENT_SECONDS = 5.0
@@ -19,15 +20,26 @@ class StatusWriter:
         self._since: dict[str, float] = {}
 
     async def write(
-        self, obj: Mapping[str, Any], status: Mapping[str, Any], *, transient: bool = False
+        self,
+        obj: Mapping[str, Any],
+        fields: Mapping[str, Any],
+        findings: Sequence[Finding],
+        *,
+        transient: bool = False,
     ) -> float | None:
-        """Write unless nothing changes. Returns the seconds after which to come back for a passing state.
+        """Write the fields and conditions of the generation looked at, unless nothing changes. Returns the seconds
+        after which to come back for a passing state.
 
         Raises ``Conflict`` when the object has moved on: the caller's key is tried again on what is there.
         """
         uid = obj["metadata"]["uid"]
-        wanted = _cleaned({**status, **_echo(obj)})
-        if _cleaned(obj.get("status") or {}) == wanted:
+        before = obj.get("status") or {}
+        generation = obj["metadata"].get("generation", 1)
+        conditions = merge(
+            before.get("conditions") or (), findings, generation=generation, now=self._context.clock.now()
+        )
+        wanted = _cleaned({"observedGeneration": generation, **fields, "conditions": conditions, **_echo(obj)})
+        if _cleaned(before) == wanted:
             self._since.pop(uid, None)
             return None
         if transient:

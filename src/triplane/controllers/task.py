@@ -9,7 +9,6 @@ from triplane.controllers.observe import Observer, subject_of
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task_apply import TaskApplier
 from triplane.controllers.task_gather import Gathered, TaskGatherer
-from triplane.domain.conditions import merge
 from triplane.domain.events import graph_stream
 from triplane.domain.task import decide
 from triplane.domain.task_facts import Plan, TaskFacts
@@ -52,7 +51,9 @@ class TaskReconciler:
         await self._applier.settle(at)
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
-        again = await self._status.write(at.obj, self._render(at, plan), transient=plan.outlook.transient)
+        again = await self._status.write(
+            at.obj, self._render(at, plan), plan.outlook.findings(), transient=plan.outlook.transient
+        )
         self._context.enqueue(Key("Graph", key.namespace, at.obj["spec"]["graphRef"]["name"]), 1.0)
         if (ref := at.obj["spec"].get("nodeRef")) is not None:
             self._context.enqueue(Key("Node", key.namespace, ref["name"]), 0.0)
@@ -73,9 +74,6 @@ class TaskReconciler:
 
     def _render(self, at: Gathered, plan: Plan) -> dict[str, Any]:
         facts, outlook = at.facts, plan.outlook
-        now = self._context.clock.now()
-        generation = facts.task.metadata.generation
-        before = at.obj.get("status") or {}
         decisions = facts.decisions
         round_ = max((item.round for item in decisions.placements), default=0)
         producer = decisions.latest("producer", round_)
@@ -85,7 +83,6 @@ class TaskReconciler:
         session = _latest(facts, "producer", producer.agent_uid if producer else None)
         review_session = _latest(facts, "reviewer", reviewer.agent_uid if reviewer else None)
         return {
-            "observedGeneration": generation,
             "phase": PHASE_OF[outlook.state].value,
             "state": outlook.state.value,
             "agent": producer.agent_name if producer is not None else None,
@@ -98,7 +95,6 @@ class TaskReconciler:
             "artifact": outputs[0]["digest"].removeprefix("sha256:")[:12] if outputs else None,
             "tokens": _tokens(facts),
             "findings": [line[:256] for line in findings],
-            "conditions": merge(before.get("conditions") or (), outlook.findings(), generation=generation, now=now),
         }
 
     def _outputs(self, at: Gathered, round_: int) -> list[dict[str, Any]]:

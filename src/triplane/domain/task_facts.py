@@ -44,12 +44,6 @@ class Decisions:
     failed: tuple[str, str] | None = None
     """``(reason, message)`` once the Task has failed or was cancelled."""
 
-    def placement(self, role: str, round_: int, ordinal: int = 0) -> Placement | None:
-        for item in self.placements:
-            if item.key == (role, round_, ordinal):
-                return item
-        return None
-
     def latest(self, role: str, round_: int) -> Placement | None:
         """The placement in force: the one with the highest ordinal."""
         placed = [item for item in self.placements if (item.role, item.round) == (role, round_)]

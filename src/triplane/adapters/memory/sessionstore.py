@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from triplane.adapters.memory.bell import Bell
+from triplane.adapters.wakeup import Wakeup
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_copy, json_text
 from triplane.domain.blob import check_blob_owner
@@ -62,7 +62,7 @@ class MemorySessionStore:
         self._sessions: dict[str, _Session] = {}
         self._revision = 0
         self._cursors: dict[str, int] = {}
-        self._bells: set[Bell] = set()
+        self._bells: set[Wakeup] = set()
         self._blob_owners: set[tuple[str, str]] = set()
 
     async def offer(self, offer: Offer) -> bool:
@@ -261,7 +261,7 @@ class MemorySessionStore:
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[Wakeups]:
         """See ``SessionStore.changes``."""
-        bell = Bell()
+        bell = Wakeup()
         self._bells.add(bell)
         try:
             yield bell

@@ -13,6 +13,7 @@ import psycopg
 from psycopg import sql
 
 from triplane.adapters.postgres.connection import CONNECT_SECONDS
+from triplane.adapters.wakeup import Wakeup
 
 _FIRST_PAUSE_SECONDS = 0.05
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -28,33 +29,13 @@ async def stopped(task: asyncio.Task[None]) -> None:
         await asyncio.wait({task}, timeout=0.2)
 
 
-class Waiter:
-    """One listener of a bell; rings between two waits are kept as one."""
-
-    def __init__(self) -> None:
-        self._rung = asyncio.Event()
-
-    def ring(self) -> None:
-        self._rung.set()
-
-    async def wait(self, timeout_seconds: float) -> bool:
-        """True when it rang, False at the time-out."""
-        try:
-            async with asyncio.timeout(timeout_seconds):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
-        self._rung.clear()
-        return True
-
-
 class Bell:
     """Listens on ``channel`` while anyone waits."""
 
     def __init__(self, conninfo: str, channel: str) -> None:
         self._conninfo = conninfo
         self._channel = channel
-        self._waiters: set[Waiter] = set()
+        self._waiters: set[Wakeup] = set()
         self._task: asyncio.Task[None] | None = None
 
     def ring(self) -> None:
@@ -63,9 +44,9 @@ class Bell:
             waiter.ring()
 
     @contextlib.contextmanager
-    def waiter(self) -> Iterator[Waiter]:
+    def waiter(self) -> Iterator[Wakeup]:
         """Subscribe; returns at once, whether or not the database is there."""
-        waiter = Waiter()
+        waiter = Wakeup()
         self._waiters.add(waiter)
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._listen(), name=f"listen {self._channel}")

@@ -1,9 +1,9 @@
-"""A lossy bell: what ``MemorySessionStore.changes`` hands out (``triplane.ports.Wakeups``)."""
+"""A lossy wake-up: what every ``SessionStore.changes`` hands out (``triplane.ports.Wakeups``)."""
 
 import asyncio
 
 
-class Bell:
+class Wakeup:
     """Rings between two waits are kept as one."""
 
     def __init__(self) -> None:
