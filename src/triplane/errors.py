@@ -3,6 +3,7 @@
 TriplaneError
 ├── InvalidInput          what the caller sent can never be accepted
 │   ├── InvalidEntry      an event body breaks the entry format
+│   ├── InvalidExpression  a CEL condition that does not compile, fails on its values, or costs too much
 │   └── InvalidDigest     not ``sha256:`` and 64 lowercase hex digits
 ├── Conflict              the request contradicts what is recorded
 │   ├── IdReused          same event id, other body
@@ -32,6 +33,10 @@ class InvalidEntry(InvalidInput):
 
 class InvalidDigest(InvalidInput):
     """Not ``sha256:`` followed by 64 lowercase hexadecimal digits."""
+
+
+class InvalidExpression(InvalidInput):
+    """A CEL expression does not compile, fails on its values, or costs too much."""
 
 
 class Conflict(TriplaneError):

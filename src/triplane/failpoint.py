@@ -1,8 +1,8 @@
-"""Places where a fault test kills the process.
+"""Places where a fault test kills or blocks the process.
 
 ``TRIPLANE_FAILPOINT="name:n"`` makes the n-th passage of ``failpoint("name")`` end the process by SIGKILL: no
-handler, no flush, no goodbye, as the machine's power would. Without the variable a passage costs one
-comparison.
+handler, no flush, no goodbye, as the machine's power would. ``"name:n:block:s"`` makes it hold the thread, and with it
+the event loop, for s seconds. Without the variable a passage costs one comparison.
 
 ====================================  ==================================================================
 name                                  where
@@ -29,29 +29,35 @@ name                                  where
 """
 
 import os
+import re
 import signal
+import time
 
 _VARIABLE = "TRIPLANE_FAILPOINT"
+_FORM = re.compile(r"(?P<name>[^:]+):(?P<count>[1-9]\d*)(:block:(?P<seconds>\d+))?")
 
 
-def _armed() -> tuple[str, int] | None:
+def _armed() -> tuple[str, int, int | None] | None:
     value = os.environ.get(_VARIABLE)
     if not value:
         return None
-    name, separator, count = value.rpartition(":")
-    if not separator or not name or not count.isdigit() or int(count) < 1:
-        raise ValueError(f'{_VARIABLE} is {value!r}, not "name:n" with n from 1')
-    return name, int(count)
+    form = _FORM.fullmatch(value)
+    if form is None:
+        raise ValueError(f'{_VARIABLE} is {value!r}, neither "name:n" with n from 1 nor "name:n:block:seconds"')
+    return form["name"], int(form["count"]), int(form["seconds"]) if form["seconds"] else None
 
 
-_name, _left = _armed() or (None, 0)
+_name, _left, _block_seconds = _armed() or (None, 0, None)
 
 
 def failpoint(name: str) -> None:
-    """Kill this process if the environment asks for it here and now."""
+    """Kill or block this process if the environment asks for it here and now."""
     global _left  # noqa: PLW0603  # one count per process, by intent
     if _name is None or _name != name:
         return
     _left -= 1
     if _left == 0:
-        os.kill(os.getpid(), signal.SIGKILL)
+        if _block_seconds is not None:
+            time.sleep(_block_seconds)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)

@@ -4,14 +4,30 @@ All operations are coroutines, safe to call concurrently, and raise the errors o
 ``Unavailable`` means nothing is known to have happened and repeating the call is safe.
 """
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
-from triplane.domain.session import Claim, Offer, Permit, RecordReceipt, RunResult, SessionView
+from triplane.domain.resourcegraph import Direction as Direction
+from triplane.domain.resourcegraph import Edge as Edge
+from triplane.domain.resourcegraph import GraphChange as GraphChange
+from triplane.domain.resourcegraph import Hop as Hop
+from triplane.domain.resourcegraph import ResourceRecord as ResourceRecord
+from triplane.domain.selector import LabelSelector
+from triplane.domain.session import (
+    Claim,
+    LiveRun,
+    Offer,
+    OpenSession,
+    Outstanding,
+    Permit,
+    RecordReceipt,
+    RunResult,
+    SessionView,
+)
 
 
 class EventLog(Protocol):
@@ -105,38 +121,19 @@ class ContentStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class ResourceRecord:
-    """One generation of one resource, kept after the resource is gone."""
-
-    uid: str
-    kind: str
-    namespace: str
-    name: str
-    generation: int
-    labels: Mapping[str, str]
-    spec: JsonObject
-    requester: str | None
-    """Principal id, never a username."""
-    seq: int
-    """Log sequence of the event that brought it."""
-    gone: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """A directed relation between two resources (or a resource and a digest)."""
-
-    source: str
-    kind: str
-    """owns, dependsOn, consumes, produces, derivedFrom, reviews or uses."""
-    target: str
-    seq: int
-    data: JsonObject = field(default_factory=dict)
-
-
 class GraphStore(Protocol):
-    """Every resource generation seen and the edges between them."""
+    """Every resource generation seen and the edges between them: a projection of the log
+    (``triplane.domain.projection``), which can be thrown away and made anew."""
+
+    async def apply(self, change: GraphChange) -> None:
+        """Add all of it, or nothing. A generation that is there stays as it is; of an edge the one with the lowest
+        ``seq`` stays; what is gone stays gone. So changes may be applied in any order, and again."""
+        ...
+
+    async def replace(self, change: GraphChange, *, upto: int, keep: Collection[str] = ()) -> None:
+        """At once make everything of log sequences up to ``upto`` exactly what ``change`` says; what later entries
+        brought stays, and so do the records and outgoing edges of the UIDs in ``keep``."""
+        ...
 
     async def create(self, record: ResourceRecord) -> bool:
         """Insert this generation; False if it is there already (the stored one stays)."""
@@ -144,6 +141,14 @@ class GraphStore(Protocol):
 
     async def get(self, uid: str, generation: int | None = None) -> ResourceRecord | None:
         """That generation, or the newest."""
+        ...
+
+    async def get_many(self, uids: Collection[str]) -> Mapping[str, ResourceRecord]:
+        """The newest generation of those of the UIDs that are kept; one round trip."""
+        ...
+
+    async def present(self, generations: Collection[tuple[str, int]]) -> frozenset[tuple[str, int]]:
+        """Those (uid, generation) pairs that are kept; one round trip."""
         ...
 
     async def find(self, kind: str, namespace: str, name: str) -> Sequence[ResourceRecord]:
@@ -159,18 +164,57 @@ class GraphStore(Protocol):
         """The newest generation of every resource, by (kind, namespace, name, uid)."""
         ...
 
+    async def generations(self) -> Mapping[str, tuple[int, bool]]:
+        """UID to newest generation kept and whether it is gone: what a starting operator must know of each."""
+        ...
+
     async def query_by_labels(
-        self, labels: Mapping[str, str], *, kind: str | None = None, namespace: str | None = None
+        self,
+        selector: LabelSelector,
+        *,
+        kind: str | None = None,
+        namespace: str | None = None,
+        after: tuple[str, str, str, str] | None = None,
+        limit: int | None = None,
     ) -> Sequence[ResourceRecord]:
-        """Newest generations whose labels contain all of these."""
+        """Newest generations whose labels the selector matches, by (kind, namespace, name, uid); at most ``limit``
+        of those that come after ``after`` in this order."""
+        ...
+
+    async def traverse(
+        self,
+        start: str,
+        *,
+        direction: Direction = Direction.OUT,
+        kinds: frozenset[str] = frozenset(),
+        max_depth: int = 64,
+        limit: int = 10_000,
+    ) -> Sequence[Hop]:
+        """Everything reached from this uid or digest over edges of these kinds (all, when empty): breadth first,
+        each end once, so that cycles end; within a depth by (seq, kind, id). At most ``limit`` hops: exactly
+        ``limit`` means that there may be more."""
         ...
 
     async def link(self, edges: Sequence[Edge]) -> None:
-        """Insert edges; an edge that is there already (source, kind, target) stays as it is."""
+        """Insert edges, all or none; of an edge (source, kind, target, key) the one with the lowest ``seq`` stays."""
         ...
 
     async def edges(self, uid: str, *, outgoing: bool = True, kinds: frozenset[str] = frozenset()) -> Sequence[Edge]:
-        """Edges from (or to) this uid or digest, by (seq, kind, other end)."""
+        """Edges from (or to) this uid or digest, by (seq, kind, other end, key)."""
+        ...
+
+    async def edges_of(
+        self, ids: Collection[str], *, outgoing: bool = True, kinds: frozenset[str] = frozenset()
+    ) -> Sequence[Edge]:
+        """As ``edges``, of all of these in one round trip and one order."""
+        ...
+
+    async def page_records(self, after: tuple[str, int] | None = None, limit: int = 1000) -> Sequence[ResourceRecord]:
+        """Every generation kept, by (uid, generation), in pages."""
+        ...
+
+    async def page_edges(self, after: tuple[str, str, str, str] | None = None, limit: int = 1000) -> Sequence[Edge]:
+        """Every edge, by (source, kind, target, key), in pages."""
         ...
 
     async def close(self) -> None: ...
@@ -187,17 +231,30 @@ class SessionStore(Protocol):
         """Write the launch permit of one run; it expires ``permit.seconds`` after the store's clock. A new
         permit of the same run (higher counter) replaces an unclaimed one. False if that run was claimed or
         ended, or the counter is not higher. Raises ``PermitRefused`` when the session is revoked, or when
-        the run is not the next (its predecessor must be finished or lost)."""
+        the run is not the next (its predecessor must be finished or lost). ``permit.agent_limit`` is noted as
+        by ``limit``, unless something newer is."""
         ...
 
     async def next_permit_counter(self, session_uid: str, run: int) -> int:
         """1 + the highest counter used for that run."""
         ...
 
+    async def outstanding(self, graph_uid: str) -> Outstanding:
+        """How many valid permits nobody has claimed, and what this Graph has of them and of live runs."""
+        ...
+
+    async def limit(self, agent_uid: str | None, most: int | None) -> None:
+        """From now on at most ``most`` runs of this Agent (None: of all together) may be live; ``most`` None: as
+        many as there are. Runs that are live stay so. Raises ``InvalidInput`` below 1."""
+        ...
+
     async def claim(self, runner: str, instance: str) -> Claim | None:
-        """Atomically take one run whose permit is valid now, oldest first; None if there is none. A session
-        whose permit has expired is marked as wanted (see ``wanted``). Never hands out revoked sessions,
-        expired permits, permits older than the revocation revision, or a run twice."""
+        """Atomically take one run whose permit is valid now and that no limit holds: of the Graph with the fewest
+        live runs, the oldest; None if there is none. Never hands out revoked sessions, expired permits, permits
+        decided before a revocation among the sessions of their Task, or a run twice.
+
+        Sessions that only lack a valid permit are marked as wanted (see ``wanted``), in the same fair order:
+        one when nothing could be taken, and more ahead of need while claims come quickly."""
         ...
 
     async def claim_run(self, session_uid: str, run: int, runner: str, instance: str) -> Claim:
@@ -209,12 +266,17 @@ class SessionStore(Protocol):
         ...
 
     async def renew(self, session_uid: str, run: int, counter: int) -> str | None:
-        """Raise the renewal counter; returns the reason if the run has been revoked or lost, else None."""
+        """Raise the renewal counter; returns the reason if the run has been revoked or lost, else None. ``Conflict``
+        when nobody has claimed it, and when it is finished. A raised counter may be forgotten in a crash of the
+        store; nothing else rests on it."""
         ...
 
-    async def record(self, session_uid: str, run: int, sequence: int, digest: str) -> RecordReceipt:
+    async def record(
+        self, session_uid: str, run: int, sequence: int, digest: str, *, held_seconds: float = 0.0
+    ) -> RecordReceipt:
         """Note journal segment ``sequence`` (from 1, no gaps). Same digest again: the first receipt. Other
-        digest: ``Conflict``. Not the next: ``SequenceGap`` with the expected number."""
+        digest: ``Conflict``. Not the next: ``SequenceGap`` with the expected number. ``held_seconds`` ago its
+        first record was heard: that gives the run's ``first_record_at``, never before its start."""
         ...
 
     async def finish(self, session_uid: str, run: int, result: RunResult) -> bool:
@@ -231,7 +293,8 @@ class SessionStore(Protocol):
         ...
 
     async def revoke(self, session_uid: str, reason: str) -> bool:
-        """Bar every later claim of the session and end its live run; False if it was revoked or unknown."""
+        """Bar every later claim of the session and end its live run; void every permit of the same Task's sessions
+        that was decided before. False if it was revoked or unknown."""
         ...
 
     async def revocation_revision(self) -> int:
@@ -242,20 +305,29 @@ class SessionStore(Protocol):
         """The store's clock: what permits live by."""
         ...
 
-    async def get(self, session_uid: str) -> SessionView | None: ...
+    async def get(self, session_uid: str, *, records: bool = False) -> SessionView | None:
+        """The session with its runs; ``record_digests`` only with ``records``."""
+        ...
 
-    async def get_many(self, session_uids: Sequence[str]) -> Mapping[str, SessionView]: ...
+    async def get_many(self, session_uids: Sequence[str], *, records: bool = False) -> Mapping[str, SessionView]:
+        """Those that there are; one round trip."""
+        ...
 
-    async def live(self) -> list[SessionView]:
-        """Sessions with a claimed or started run."""
+    async def live(self) -> list[LiveRun]:
+        """Every claimed or started run, oldest session first."""
         ...
 
     async def wanted(self) -> list[str]:
-        """Sessions a runner has asked for whose permit had expired; cleared by the next permit."""
+        """Sessions a runner has asked for that lack a valid permit; cleared by the next permit."""
         ...
 
-    async def open_sessions(self) -> list[SessionView]:
-        """Sessions neither revoked nor closed."""
+    async def pass_over(self, session_uid: str) -> None:
+        """It is wanted but cannot be permitted now: the next are asked for instead. Its next permit puts it back in
+        line, and it is for the operator to give that by itself. No change unless it is wanted."""
+        ...
+
+    async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
+        """Sessions neither revoked nor closed, oldest first; of one Task, or all."""
         ...
 
     async def close_session(self, session_uid: str) -> None:
@@ -363,6 +435,11 @@ class Cluster(Protocol):
         preconditions. Raises ``Conflict`` when it has moved on, ``NotFound`` when it is gone."""
         ...
 
+    async def delete(self, obj: Mapping[str, Any]) -> bool:
+        """Delete this incarnation (its UID is the precondition), dependents in the background; False when it is
+        gone, or is another by now."""
+        ...
+
     async def emit(self, event: KubeEvent) -> None:
         """Make the Event; raises for nothing but ``Fenced``: a lost Event is no loss (they are not audit)."""
         ...
@@ -371,7 +448,7 @@ class Cluster(Protocol):
 
 
 class ObjectIndex(Protocol):
-    """The operator's in-memory mirror of the nine kinds: what reconcilers gather from. Synchronous, no I/O.
+    """The operator's in-memory mirror of our kinds: what reconcilers gather from. Synchronous, no I/O.
 
     Objects are plain JSON mappings and shared: never change one in place. The mirror may lag behind the API
     server, but never behind our own writes: pass what ``create`` and ``write_status`` return to ``put``.
@@ -387,8 +464,10 @@ class ObjectIndex(Protocol):
     Task           ``node``       ``<ns>/<name>`` of the owning Node (``spec.nodeRef``, else the owner)
     Task           ``agent``      ``<ns>/<name>`` of ``spec.agentRef`` or ``spec.review.agentRef``
     Task           ``capability`` ``<ns>/<name>`` of each required one and the review's (default ``review``)
-    Task           ``dependency`` ``<ns>/<name>`` of each Task whose outputs it takes
-    Node           ``agent``, ``capability``: as Task, of any step
+    Task           ``dependency`` ``<ns>/<name>`` of each Task it waits for (``dependsOn`` and edges)
+    Node           ``workflow``   ``<ns>/<spec.workflowRef.name>``
+    Node           ``queue``      ``<ns>/<spec.graphRef.name>/<spec.queue.name>``
+    Node           ``agent``, ``capability``: as Task, of any of its own steps
     Node           ``step``       ``<ns>/<name>`` of the Task of each step
     Agent          ``capability`` ``<ns>/<capability>``
     Agent          ``harness``    ``<ns>/<spec.harnessRef.name>``
@@ -415,6 +494,20 @@ class ObjectIndex(Protocol):
 
     def put(self, obj: Mapping[str, Any]) -> bool:
         """Record an object as just read or written; False when the mirror knows a newer one (or its end)."""
+        ...
+
+
+class Expressions(Protocol):
+    """CEL conditions of users: bounded in size, nesting and time. ``steps`` and ``parameters`` are declared
+    (docs/reference/conditions-in-cel.md)."""
+
+    async def check(self, expression: str) -> None:
+        """Raise ``InvalidExpression`` unless it compiles to a boolean and is cheap enough; says where and why."""
+        ...
+
+    async def evaluate(self, expression: str, variables: Mapping[str, Any]) -> bool:
+        """Its value. Raises ``InvalidExpression``: it does not compile, fails on these values (a missing key, a
+        wrong type), or takes too long."""
         ...
 
 

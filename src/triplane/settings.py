@@ -46,6 +46,14 @@ class Settings(BaseSettings):
     """`http://127.0.0.1:<port>`; from `run/endpoints.json` when absent."""
     gateway_port: int = 0
     """Port the gateway binds on loopback; 0 chooses a free one."""
+    admission_host: str = "127.0.0.1"
+    """Address the admission webhook binds; TLS in any case."""
+    admission_port: int = 0
+    """Port the admission webhook binds; 0 keeps the one used before, or chooses a free one."""
+    admission_certificate: Path | None = None
+    """Certificate (PEM) the admission webhook serves with; taken up when it is renewed."""
+    admission_key: Path | None = None
+    """Its private key (PEM)."""
     token: SecretStr | None = None
     """Service token; the file `secrets/token_<name>` when absent."""
     programs: Path | None = None
@@ -58,6 +66,8 @@ class Settings(BaseSettings):
     """Run sessions without a sandbox where none is possible; they say `Isolated=False`."""
     lease_seconds: float = Field(default=15.0, gt=0)
     """How long a run may go without renewing before it is lost, in seconds of the observer's monotonic clock."""
+    max_concurrent_sessions: int | None = Field(default=None, ge=1)
+    """Runs of all Agents together that may be at work at once (operator); only the runners' slots when absent."""
     accept_restore: bool = False
     """Let the operator go on from an API server that was restored from a backup (it halts otherwise)."""
     origin_host: str = "localhost"

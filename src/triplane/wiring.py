@@ -17,6 +17,8 @@ from triplane.ports import AccountStore, ContentStore, EventLog, GraphStore, Ses
 from triplane.settings import Settings
 
 Closer = Callable[[], Awaitable[None]]
+_DOCUMENT_OCTETS = 16 * 1024 * 1024
+"""No spec is larger: the API server takes no object over 1.5 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,21 @@ class VerifierBackends:
 
     log: EventLog
     graph: GraphStore
+    closers: tuple[Closer, ...] = field(default=(), repr=False)
+
+    async def close(self) -> None:
+        """As ``GatewayBackends.close``."""
+        await _close(self.closers)
+
+
+@dataclass(frozen=True, slots=True)
+class RebuildBackends:
+    """What the graph is made anew from, and where it is kept."""
+
+    log: EventLog
+    graph: GraphStore
+    load: Callable[[str], Awaitable[bytes]]
+    """The octets of a document; raises ``BlobMissing`` or ``Corrupt``, and changes nothing."""
     closers: tuple[Closer, ...] = field(default=(), repr=False)
 
     async def close(self) -> None:
@@ -112,6 +129,28 @@ async def open_verifier(settings: Settings) -> VerifierBackends:
         log, pool = await _log_and_pool(stack, settings, "verifier")
         closers = (stack.pop_all().aclose,)
         return VerifierBackends(log=log, graph=PostgresGraphStore(pool), closers=closers)
+
+
+async def open_rebuild(settings: Settings, *, write: bool) -> RebuildBackends:
+    """For ``triplane graph rebuild``: the verifier's account, or the operator's to ``write``; no writer is fenced.
+    Documents are read in the content store's folder, or through the gateway where that is on another machine."""
+    from triplane.adapters.filesystem.reader import BlobReader  # noqa: PLC0415
+    from triplane.adapters.http.contentstore import GatewayContent  # noqa: PLC0415
+    from triplane.adapters.postgres.graphstore import PostgresGraphStore  # noqa: PLC0415
+
+    async with AsyncExitStack() as stack:
+        log, pool = await _log_and_pool(stack, settings, "operator" if write else "verifier")
+        remote = GatewayContent(lambda: gateway_url(settings), lambda: service_token(settings, "operator"))
+        stack.push_async_callback(remote.close)
+        reader = BlobReader(settings.cas) if settings.cas.is_dir() else None
+
+        async def load(digest: str) -> bytes:
+            if reader is not None:
+                return await reader.read(digest, limit=_DOCUMENT_OCTETS)
+            return b"".join([chunk async for chunk in remote.resolve(digest)])
+
+        closers = (stack.pop_all().aclose,)
+        return RebuildBackends(log=log, graph=PostgresGraphStore(pool), load=load, closers=closers)
 
 
 def gateway_url(settings: Settings) -> str:

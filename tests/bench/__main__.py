@@ -1,6 +1,6 @@
 """``make bench``: every figure, as a table and as ``build/bench.json``.
 
-``python -m tests.bench [log] [chain]`` runs some of them.
+``python -m tests.bench [log] [graph] [chain] [throughput] [scale]`` runs some of them.
 """
 
 import json
@@ -9,9 +9,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench import chain, log
+from tests.bench import chain, graph, log, scale, throughput
 
-SUITES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {"log": log.run, "chain": chain.figures}
+SUITES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
+    "log": log.run,
+    "graph": graph.figures,
+    "chain": chain.figures,
+    "throughput": throughput.figures,
+    "scale": scale.figures,
+}
 TARGET = Path(__file__).parents[2] / "build" / "bench.json"
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg
 
+from tests.bench.figures import Figure, figure
 from tests.e2e.api import Api
 from tests.e2e.stack import Stack, agent, graph, has, task
 from triplane.adapters.postgres.connection import dsn
@@ -25,7 +26,6 @@ NAMESPACE = "bench"
 COUNTED_TASKS = 20
 STARTS = 200
 WRITE_VERBS = {"POST", "PUT", "PATCH", "APPLY", "DELETE"}
-Figure = dict[str, Any]
 
 _SAMPLE = re.compile(r"^apiserver_request_total\{(?P<labels>[^}]*)\} (?P<value>[0-9.e+]+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
@@ -84,8 +84,8 @@ def api_writes_per_task(stack: Stack) -> list[Figure]:
     parts = {resource: round(count / COUNTED_TASKS, 2) for resource, count in sorted(spent.items()) if count}
     each = sum(spent.values()) / COUNTED_TASKS
     return [
-        _figure("chain.api_writes_per_task", each, "writes", repeat=COUNTED_TASKS, parts=parts),
-        _figure("chain.rollup_writes", rollups, f"writes for {COUNTED_TASKS} Tasks", repeat=1),
+        figure("chain.api_writes_per_task", each, "writes", repeat=COUNTED_TASKS, parts=parts),
+        figure("chain.rollup_writes", rollups, f"writes for {COUNTED_TASKS} Tasks", repeat=1),
     ]
 
 
@@ -106,8 +106,8 @@ def start_latency(stack: Stack) -> list[Figure]:
             stack.wait("Task", NAMESPACE, f"start-{number}", has("Succeeded", "True"))
     seconds.sort()
     return [
-        _figure("chain.start_p50_seconds", statistics.median(seconds), "s", repeat=STARTS),
-        _figure("chain.start_p99_seconds", seconds[round(0.99 * STARTS) - 1], "s", repeat=STARTS),
+        figure("chain.start_p50_seconds", statistics.median(seconds), "s", repeat=STARTS),
+        figure("chain.start_p99_seconds", seconds[round(0.99 * STARTS) - 1], "s", repeat=STARTS),
     ]
 
 
@@ -116,11 +116,6 @@ def _started(log: psycopg.Connection[Any], task_name: str) -> bool:
         "SELECT 1 FROM log.entries WHERE type = 'run.started' AND name LIKE %s LIMIT 1", (f"{task_name}-work-%",)
     ).fetchone()
     return row is not None
-
-
-def _figure(name: str, value: float, unit: str, *, repeat: int, **more: Any) -> Figure:
-    fixed = {"name": name, "value": round(value, 4), "unit": unit, "reference": None, "ratio": None}
-    return {**fixed, "repeat": repeat, **more}
 
 
 def figures() -> list[Figure]:

@@ -253,6 +253,8 @@ async def test_get_many_leaves_out_what_is_not_recorded(log: EventLog) -> None:
         pytest.param(EventFilter(kind="Task"), [0, 2, 4], id="by kind"),
         pytest.param(EventFilter(kind="Task", name="a"), [0], id="by kind and name"),
         pytest.param(EventFilter(uid="uid-3"), [3], id="by uid"),
+        pytest.param(EventFilter(uids=frozenset({"uid-1", "uid-4", "uid-none"})), [1, 4], id="by several uids"),
+        pytest.param(EventFilter(uids=frozenset({"uid-1", "uid-4"}), kind="Node"), [1], id="by several uids and kind"),
         pytest.param(EventFilter(namespace="demo", actor="p-bob"), [4], id="by actor"),
         pytest.param(EventFilter(types=frozenset({"resource.gone"})), [5], id="by type"),
         pytest.param(

@@ -1,6 +1,8 @@
 """The contract of ``GraphStore``, on every backend."""
 
 import asyncio
+import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -11,8 +13,9 @@ from tests.conftest import drop_database, new_database
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.graphstore import PostgresGraphStore
+from triplane.domain.selector import LabelSelector, parse_selector
 from triplane.errors import InvalidInput
-from triplane.ports import Edge, GraphStore, ResourceRecord
+from triplane.ports import Direction, Edge, GraphChange, GraphStore, ResourceRecord
 
 DIGEST = "sha256:" + "d" * 64
 
@@ -164,24 +167,226 @@ async def test_a_label_query_needs_all_labels_on_the_newest_generation(store: Gr
     await store.create(record("c", 1, colour="red", shape="round"))
     await store.create(record("c", 2, colour="blue", shape="round"))
     await store.create(record("d", 1, kind="Node", namespace="else", colour="red", shape="round"))
+    both = LabelSelector.of({"colour": "red", "shape": "round"})
 
     async def found(**narrowed: str) -> list[str]:
-        return [each.uid for each in await store.query_by_labels({"colour": "red", "shape": "round"}, **narrowed)]
+        return [each.uid for each in await store.query_by_labels(both, **narrowed)]
 
     assert await found() == ["d", "a"]
     assert await found(kind="Task") == ["a"]
     assert await found(namespace="else") == ["d"]
-    assert [each.uid for each in await store.query_by_labels({"colour": "red"})] == ["d", "a", "b"]
-    assert await store.query_by_labels({"colour": ""}) == []
-    assert len(await store.query_by_labels({})) == 4
+    assert len(await store.query_by_labels(LabelSelector())) == 4
 
 
-async def test_an_edge_that_is_there_stays_as_it_is(store: GraphStore) -> None:
-    await store.link([Edge("a", "owns", "b", 1, {"n": 1}), Edge("a", "owns", "b", 2), Edge("a", "uses", "b", 3)])
-    await store.link([Edge("a", "owns", "b", 0, {"n": 2}), Edge("b", "owns", "a", 4)])
+@pytest.mark.parametrize(
+    ("selector", "expected"),
+    [
+        pytest.param("", "abcde", id="the empty selector matches everything"),
+        pytest.param("env=prod", "a", id="equal"),
+        pytest.param("env==", "c", id="equal to the empty value"),
+        pytest.param("env!=prod", "bcde", id="unequal matches what lacks the label"),
+        pytest.param("env in (prod, test)", "ab", id="in"),
+        pytest.param("env notin (prod, test)", "cde", id="not in matches what lacks the label"),
+        pytest.param("env", "abc", id="exists"),
+        pytest.param("!env", "de", id="absent"),
+        pytest.param("env,tier=web", "ac", id="both of two"),
+        pytest.param("env notin (prod),tier", "cd", id="not in, and exists"),
+        pytest.param("example.com/team=x", "e", id="a key with a prefix"),
+        pytest.param("env=x,env=prod", "", id="what contradicts itself"),
+    ],
+)
+async def test_label_selectors_mean_what_they_mean_in_kubernetes(
+    store: GraphStore, selector: str, expected: str
+) -> None:
+    labels = {
+        "a": {"env": "prod", "tier": "web"},
+        "b": {"env": "test"},
+        "c": {"env": "", "tier": "web"},
+        "d": {"tier": "db"},
+        "e": {"example.com/team": "x"},
+    }
+    for uid, each in labels.items():
+        await store.create(replace(record(uid), labels=each))
+    found = await store.query_by_labels(parse_selector(selector))
+    assert [each.uid for each in found] == list(expected)
+
+
+async def test_a_label_query_comes_in_pages(store: GraphStore) -> None:
+    for uid, name in (("1", "b"), ("2", "a"), ("3", "c"), ("4", "b")):
+        await store.create(record(uid, name=name))
+    pages = []
+    after = None
+    while page := await store.query_by_labels(LabelSelector(), kind="Task", after=after, limit=3):
+        pages.append([each.uid for each in page])
+        last = page[-1]
+        after = (last.kind, last.namespace, last.name, last.uid)
+    assert pages == [["2", "1", "4"], ["3"]]
+
+
+async def test_many_are_got_at_once_the_newest_of_each(store: GraphStore) -> None:
+    await store.create(record("a", 1))
+    await store.create(record("a", 2))
+    await store.create(record("b", 1))
+    assert await store.get_many(["a", "b", "c", "a"]) == {"a": record("a", 2), "b": record("b", 1)}
+    assert await store.get_many([]) == {}
+    asked = [("a", 1), ("a", 3), ("b", 1), ("c", 1)]
+    assert await store.present(asked) == {("a", 1), ("b", 1)}
+    assert await store.present([]) == frozenset()
+
+
+async def test_of_an_edge_the_one_with_the_lowest_sequence_stays(store: GraphStore) -> None:
+    await store.link([Edge("a", "owns", "b", 3, {"n": 1}), Edge("a", "owns", "b", 2), Edge("a", "uses", "b", 3)])
+    await store.link([Edge("a", "owns", "b", 4, {"n": 2}), Edge("b", "owns", "a", 4)])
     await store.link([])
-    assert await store.edges("a") == [Edge("a", "owns", "b", 1, {"n": 1}), Edge("a", "uses", "b", 3)]
+    assert await store.edges("a") == [Edge("a", "owns", "b", 2), Edge("a", "uses", "b", 3)]
+    await store.link([Edge("a", "owns", "b", 1, {"n": 3}), Edge("a", "owns", "b", 1, {"n": 4})])
+    assert await store.edges("a") == [Edge("a", "owns", "b", 1, {"n": 3}), Edge("a", "uses", "b", 3)]
     assert await store.edges("b") == [Edge("b", "owns", "a", 4)]
+
+
+async def test_parallel_edges_are_told_apart_by_their_keys(store: GraphStore) -> None:
+    edges = [Edge("s", "consumes", DIGEST, 1, {"name": name}, name) for name in ("left", "right")]
+    await store.link(edges)
+    assert await store.edges("s") == edges
+    assert [hop.via for hop in await store.traverse("s")] == [edges[0]]
+
+
+async def test_edges_of_many_ends_come_in_one_order(store: GraphStore) -> None:
+    edges = [Edge("b", "owns", "y", 1), Edge("a", "owns", "x", 2), Edge("a", "uses", "y", 2), Edge("c", "owns", "z", 0)]
+    await store.link(edges)
+    assert await store.edges_of(["a", "b", "a"]) == edges[:3]
+    assert await store.edges_of(["y", "z"], outgoing=False, kinds=frozenset({"owns"})) == [edges[3], edges[0]]
+    assert await store.edges_of([]) == []
+
+
+async def test_a_change_is_applied_whole_in_any_order_and_again(store: GraphStore) -> None:
+    first = GraphChange((record("a", 1), record("b", 1)), (Edge("a", "owns", "b", 5),))
+    last = GraphChange((record("a", 2, seq=20),), (Edge("a", "owns", "b", 9, {"late": True}),), (("a", 15),))
+    for change in (last, first, GraphChange(), last):
+        await store.apply(change)
+    kept = await store.get("a")
+    assert kept == replace(record("a", 2, seq=20), gone=True)
+    assert (await store.get("a", 1)) == replace(record("a", 1), gone=True)
+    assert await store.generations() == {"a": (2, True), "b": (1, False)}
+    assert await store.edges("a") == [Edge("a", "owns", "b", 5)]
+    with pytest.raises(InvalidInput):
+        await store.apply(GraphChange((record("c"), replace(record("d"), spec={"a": "nul \0"})), first.edges))
+    assert await store.get("c") is None
+
+
+async def test_what_is_gone_stays_gone_though_its_row_comes_late(store: GraphStore) -> None:
+    await store.apply(GraphChange(gone=(("a", 7),)))
+    assert await store.get("a") is None
+    await store.apply(GraphChange((record("a", 1, seq=3),)))
+    assert [each.gone for each in await store.list()] == [True]
+    assert [each.gone for each in await store.find("Task", "team", "task")] == [True]
+
+
+async def test_writers_applying_overlapping_changes_at_once_do_not_harm_each_other(store: GraphStore) -> None:
+    records = [record(f"u{n}") for n in range(30)]
+    edges = [Edge(f"u{n}", "owns", f"u{n + 1}", 9) for n in range(29)]
+    step = [slice(None, None, 1 if n % 2 else -1) for n in range(8)]
+    await asyncio.gather(*(store.apply(GraphChange(tuple(records[s]), tuple(edges[s]))) for s in step))
+    assert len(await store.list()) == 30
+    assert len(await store.traverse("u0", kinds=frozenset({"owns"}))) == 29
+
+
+async def test_replacing_leaves_what_later_entries_brought_and_what_is_kept(store: GraphStore) -> None:
+    await store.apply(
+        GraphChange(
+            (record("old", seq=1), record("lost", seq=2), record("new", seq=11), record("stale", seq=3)),
+            (Edge("old", "owns", "x", 1), Edge("lost", "owns", "x", 2), Edge("new", "owns", "x", 11)),
+            (("stale", 4), ("new", 12)),
+        )
+    )
+    rebuilt = GraphChange(
+        (record("stale", seq=3, colour="red"), record("made", seq=4)), (Edge("made", "owns", "y", 4),)
+    )
+    await store.replace(rebuilt, upto=10, keep=["lost"])
+    assert {each.uid: (each.gone, each.labels) for each in await store.list()} == {
+        "lost": (False, {}),
+        "made": (False, {}),
+        "new": (True, {}),
+        "stale": (False, {"colour": "red"}),
+    }
+    assert [edge.source for edge in await store.page_edges()] == ["lost", "made", "new"]
+
+
+async def test_everything_can_be_paged_through(store: GraphStore) -> None:
+    await store.apply(
+        GraphChange(
+            (record("b", 1), record("a", 2), record("a", 10)),
+            (Edge("b", "owns", "c", 1), Edge("a", "uses", "c", 1), Edge("a", "uses", "c", 1, key="k")),
+            (("b", 12),),
+        )
+    )
+    first = await store.page_records(limit=2)
+    assert [(each.uid, each.generation) for each in first] == [("a", 2), ("a", 10)]
+    rest = await store.page_records(("a", 10), limit=2)
+    assert [(each.uid, each.generation, each.gone) for each in rest] == [("b", 1, True)]
+    edges = await store.page_edges(limit=2)
+    assert [edge.identity for edge in edges] == [("a", "uses", "c", ""), ("a", "uses", "c", "k")]
+    assert [edge.source for edge in await store.page_edges(edges[-1].identity)] == ["b"]
+
+
+async def test_a_traversal_goes_breadth_first_and_reaches_each_end_once(store: GraphStore) -> None:
+    edges = [
+        Edge("a", "owns", "b", 5),
+        Edge("a", "uses", "c", 4),
+        Edge("a", "owns", "c", 5),
+        Edge("b", "owns", "d", 6),
+        Edge("c", "owns", "d", 7),
+        Edge("d", "owns", "a", 8),
+        Edge("d", "uses", "d", 8),
+        Edge("z", "owns", "a", 1),
+    ]
+    await store.link(edges)
+    found = await store.traverse("a")
+    assert [(hop.id, hop.depth, hop.via) for hop in found] == [
+        ("c", 1, edges[1]), ("b", 1, edges[0]), ("d", 2, edges[3]),
+    ]  # fmt: skip
+    assert [hop.id for hop in await store.traverse("a", kinds=frozenset({"owns"}))] == ["b", "c", "d"]
+    assert [hop.id for hop in await store.traverse("a", max_depth=1)] == ["c", "b"]
+    assert await store.traverse("a", max_depth=0) == []
+    assert [hop.id for hop in await store.traverse("a", limit=2)] == ["c", "b"]
+    assert [hop.id for hop in await store.traverse("a", limit=1)] == ["c"]
+    inward = await store.traverse("a", direction=Direction.IN)
+    assert [(hop.id, hop.depth) for hop in inward] == [("z", 1), ("d", 1), ("b", 2), ("c", 2)]
+    around = await store.traverse("b", direction=Direction.BOTH)
+    assert [(hop.id, hop.depth) for hop in around] == [("a", 1), ("d", 1), ("z", 2), ("c", 2)]
+    assert await store.traverse("nobody") == []
+
+
+async def test_a_traversal_is_the_same_however_the_edges_lie(store: GraphStore) -> None:
+    rng = random.Random(7)
+    edges = [
+        Edge(f"n{rng.randrange(60)}", rng.choice(("owns", "uses")), f"n{rng.randrange(60)}", rng.randrange(40))
+        for _ in range(220)
+    ]
+    await store.link(edges)
+    twin = MemoryGraphStore()
+    await twin.link(edges)
+    for start in ("n0", "n7", "n59"):
+        for direction in Direction:
+            for limit in (5, 1000):
+                assert await store.traverse(start, direction=direction, limit=limit) == await twin.traverse(
+                    start, direction=direction, limit=limit
+                )
+
+
+@pytest.mark.parametrize("shape", ["wide", "deep", "comb"])
+async def test_ten_thousand_ends_are_reached_at_once(store: GraphStore, shape: str) -> None:
+    count = 10_000
+    parent = {"wide": lambda n: 0, "deep": lambda n: n - 1, "comb": lambda n: (n - 1) // 2 * 2}[shape]
+    edges = tuple(Edge(f"n{parent(n)}", "owns", f"n{n}", n) for n in range(1, count + 1))
+    await store.apply(GraphChange(edges=edges))
+    began = time.monotonic()
+    found = await store.traverse("n0", max_depth=count, limit=count)
+    seconds = time.monotonic() - began
+    assert len(found) == count
+    assert {hop.id for hop in found} == {f"n{n}" for n in range(1, count + 1)}
+    print(f"{shape}: {seconds:.3f} s")
+    assert seconds < 5
 
 
 async def test_edges_go_both_ways_in_order(store: GraphStore) -> None:
@@ -228,3 +433,11 @@ async def test_what_was_read_or_given_does_not_change_what_is_stored(store: Grap
     assert read == record()
     read.spec["n"].append("more")
     assert await store.get("u1") == record()
+
+
+async def test_generations_are_the_newest_of_each_with_its_end(store: GraphStore) -> None:
+    await store.create(record("u1", 1, seq=1))
+    await store.create(record("u1", 3, seq=2))
+    await store.create(record("u2", 2, seq=3))
+    await store.update(replace(record("u2", 2, seq=4), gone=True))
+    assert await store.generations() == {"u1": (3, False), "u2": (2, True)}

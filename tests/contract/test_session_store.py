@@ -2,12 +2,15 @@
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.conftest import Database, drop_database, new_database
 
 from triplane.adapters.memory.sessionstore import MemorySessionStore
@@ -15,8 +18,12 @@ from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.sessionstore import PostgresSessionStore
 from triplane.domain.session import (
     Claim,
+    HeldBy,
+    LiveRun,
     Offer,
+    OpenSession,
     Outcome,
+    Outstanding,
     Permit,
     RunOutput,
     RunResult,
@@ -103,14 +110,14 @@ def store(subject: Subject) -> SessionStore:
     return subject.store
 
 
-def offer(uid: str = "s1") -> Offer:
+def offer(uid: str = "s1", *, task: str = "t1", graph: str = "g1", agent: str = "a1") -> Offer:
     return Offer(
         session_uid=uid,
         namespace="team",
         name=f"session-{uid}",
-        task_uid="t1",
-        graph_uid="g1",
-        agent_uid="a1",
+        task_uid=task,
+        graph_uid=graph,
+        agent_uid=agent,
         agent_name="agent",
         role="Producer",
         snapshot_digest=SNAPSHOT,
@@ -161,8 +168,30 @@ async def claimed(store: SessionStore, uid: str = "s1", run: int = 1, instance: 
     return await store.claim_run(uid, run, "runner", instance)
 
 
+async def claims(store: SessionStore, most: int) -> list[Claim]:
+    """What a runner gets that asks so often."""
+    got = [await store.claim("runner", "i1") for _ in range(most)]
+    return [claim for claim in got if claim is not None]
+
+
+async def permit_wanted(store: SessionStore) -> None:
+    """As the operator answers."""
+    for uid in await store.wanted():
+        await permitted(store, uid)
+
+
+async def claims_with_permits(store: SessionStore, most: int) -> list[Claim]:
+    """As ``claims``, while the operator permits what is wanted."""
+    got: list[Claim] = []
+    for _ in range(2 * most):
+        if len(got) < most:
+            got += await claims(store, 1)
+            await permit_wanted(store)
+    return got
+
+
 async def seen(store: SessionStore, uid: str = "s1") -> SessionView:
-    view = await store.get(uid)
+    view = await store.get(uid, records=True)
     assert view is not None
     return view
 
@@ -182,10 +211,12 @@ async def test_an_offer_is_kept_as_it_was_made_and_made_once(store: SessionStore
     assert await store.get("s1") == SessionView(offer(), runs=())
 
 
-async def test_an_offer_without_permit_is_not_claimable(store: SessionStore) -> None:
+async def test_an_offer_without_permit_is_not_claimable_and_a_runner_asks_for_one(store: SessionStore) -> None:
     await offered(store)
-    assert await store.claim("runner", "i1") is None
     assert await store.wanted() == []
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["s1"]
+    assert (await seen(store)).wanted
     with pytest.raises(PermitRefused, match="no permit for run 1"):
         await store.claim_run("s1", 1, "runner", "i1")
 
@@ -314,7 +345,7 @@ async def test_a_claim_hands_over_offer_and_run_inputs(store: SessionStore) -> N
     assert (run.state, run.runner, run.instance) == (RunState.CLAIMED, "runner", "i1")
     assert run.claimed_at is not None
     assert RFC3339.fullmatch(run.claimed_at)
-    assert [view.offer.session_uid for view in await store.live()] == ["s1"]
+    assert [run.session_uid for run in await store.live()] == ["s1"]
 
 
 async def test_claims_come_oldest_first_and_a_run_is_handed_out_once(store: SessionStore) -> None:
@@ -390,7 +421,10 @@ async def test_a_runner_that_finds_only_expired_permits_makes_a_session_wanted(s
     assert await store.claim("runner", "i1") is None
     assert await store.wanted() == ["old"]
     assert await store.claim("runner", "i1") is None
-    assert await store.wanted() == ["old", "new"]
+    assert await store.wanted() == ["old"], "one is on its way: nobody else is asked for"
+    await subject.elapse(1.1)
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["old", "new"], "it did not come: the next is asked for"
     await permitted(store, "new")
     assert await store.wanted() == ["old"]
     claim = await store.claim("runner", "i1")
@@ -426,7 +460,7 @@ async def test_a_revoked_session_refuses_permit_and_claim(store: SessionStore) -
     assert (await seen(store)).revoked == "AgentSuspended"
 
 
-async def test_a_permit_decided_before_any_revocation_refuses_the_claim(store: SessionStore) -> None:
+async def test_a_permit_decided_before_a_revocation_in_its_task_refuses_the_claim(store: SessionStore) -> None:
     await offered(store, "s1")
     await offered(store, "s2")
     await permitted(store, "s1")
@@ -443,7 +477,274 @@ async def test_a_permit_decided_before_any_revocation_refuses_the_claim(store: S
     assert (await store.claim_run("s1", 1, "runner", "i1")).permit_counter == 3
 
 
+async def test_a_revocation_in_another_task_voids_nothing(store: SessionStore) -> None:
+    assert await store.offer(offer("mine", task="t1"))
+    assert await store.offer(offer("theirs", task="t2"))
+    await permitted(store, "mine")
+    assert await store.revoke("theirs", "TaskDeleted")
+    assert not (await last(store, "mine")).permit_expired
+    assert (await store.claim_run("mine", 1, "runner", "i1")).permit_counter == 1
+
+
+async def test_a_revocation_in_another_task_does_not_save_an_older_permit(store: SessionStore) -> None:
+    assert await store.offer(offer("mine", task="t1"))
+    assert await store.offer(offer("sibling", task="t1"))
+    assert await store.offer(offer("theirs", task="t2"))
+    await permitted(store, "mine")
+    assert await store.revoke("sibling", "TaskCancelled")
+    assert await store.revoke("theirs", "TaskDeleted")
+    with pytest.raises(PermitRefused, match="decided at revocation revision 0, now it is 1"):
+        await store.claim_run("mine", 1, "runner", "i1")
+    assert await store.permit(permit("mine", counter=2, revision=1)), "decided after the one that concerns it"
+    assert (await store.claim_run("mine", 1, "runner", "i1")).permit_counter == 2
+
+
+# Limits
+
+
+async def test_an_agent_has_no_more_live_runs_than_its_limit(store: SessionStore) -> None:
+    for number in range(3):
+        assert await store.offer(offer(f"s{number}"))
+        assert await store.permit(replace(permit(f"s{number}"), agent_limit=2))
+    assert await store.offer(offer("other", agent="a2"))
+    await permitted(store, "other")
+    assert [claim.session_uid for claim in await claims(store, 2)] == ["s0", "s1"]
+    assert (await seen(store, "s2")).held_by is HeldBy.AGENT_LIMIT
+    assert (await seen(store, "s0")).held_by is None, "it is at work, not waiting"
+    assert [claim.session_uid for claim in await claims(store, 2)] == ["other"], "another agent is not held"
+    with pytest.raises(PermitRefused, match="agent agent has as many live runs as its maxConcurrentSessions"):
+        await store.claim_run("s2", 1, "runner", "i1")
+    assert await store.wanted() == [], "a fresh permit would not help"
+    await store.finish("s0", 1, DONE)
+    assert (await seen(store, "s2")).held_by is None
+    assert [claim.session_uid for claim in await claims(store, 2)] == ["s2"]
+
+
+@pytest.mark.parametrize("end", ["finish", "lose", "lose_instances", "revoke"])
+async def test_every_way_a_run_ends_makes_room(store: SessionStore, end: str) -> None:
+    for number in range(2):
+        assert await store.offer(offer(f"s{number}", task=f"t{number}"))
+        assert await store.permit(replace(permit(f"s{number}"), agent_limit=1))
+    assert len(await claims(store, 2)) == 1
+    if end == "finish":
+        await store.finish("s0", 1, FAILED)
+    elif end == "lose":
+        await store.lose("s0", 1, counter=0, reason="LeaseExpired")
+    elif end == "lose_instances":
+        await store.lose_instances("runner", "i2")
+    else:
+        await store.revoke("s0", "TaskCancelled")
+    assert [claim.session_uid for claim in await claims(store, 2)] == ["s1"]
+
+
+async def test_all_agents_together_have_no_more_live_runs_than_the_limit_of_all(store: SessionStore) -> None:
+    await store.limit(None, 2)
+    for number in range(3):
+        assert await store.offer(offer(f"s{number}", agent=f"a{number}"))
+        await permitted(store, f"s{number}")
+    assert [claim.session_uid for claim in await claims(store, 3)] == ["s0", "s1"]
+    assert (await seen(store, "s2")).held_by is HeldBy.GLOBAL_LIMIT
+    with pytest.raises(PermitRefused, match="max_concurrent_sessions"):
+        await store.claim_run("s2", 1, "runner", "i1")
+    await store.limit(None, 3)
+    assert [claim.session_uid for claim in await claims(store, 3)] == ["s2"]
+
+
+async def test_a_limit_takes_effect_at_once_for_what_already_waits(store: SessionStore) -> None:
+    for number in range(3):
+        assert await store.offer(offer(f"s{number}"))
+        assert await store.permit(replace(permit(f"s{number}"), agent_limit=1))
+    assert len(await claims(store, 3)) == 1
+    await store.limit("a1", 2)
+    assert len(await claims(store, 3)) == 1
+    await store.limit("a1", None)
+    assert len(await claims(store, 3)) == 1
+    await store.limit("a1", 1)
+    assert len(await store.live()) == 3, "what is at work stays"
+
+
+async def test_a_limit_that_would_hold_everything_for_ever_is_refused(store: SessionStore) -> None:
+    await offered(store)
+    with pytest.raises(InvalidInput, match="suspend instead"):
+        await store.limit("a1", 0)
+    with pytest.raises(InvalidInput, match="suspend instead"):
+        await store.permit(replace(permit(), agent_limit=0))
+
+
+async def test_an_older_decision_does_not_undo_a_newer_limit(store: SessionStore) -> None:
+    await offered(store)
+    decided_at = await store.now() - timedelta(seconds=1)
+    await store.limit("a1", 1)
+    assert await store.permit(replace(permit(), agent_limit=5, decided_at=decided_at))
+    assert await store.claim("runner", "i1") is not None
+    assert await store.offer(offer("s2"))
+    assert (await seen(store, "s2")).held_by is HeldBy.AGENT_LIMIT
+
+
+async def test_racing_runners_never_exceed_a_limit(subject: Subject) -> None:
+    await subject.store.limit(None, 5)
+    for number in range(24):
+        assert await subject.store.offer(offer(f"s{number:02}", agent=f"a{number % 3}", graph=f"g{number % 4}"))
+        assert await subject.store.permit(replace(permit(f"s{number:02}"), agent_limit=2))
+    most: Counter[str] = Counter()
+    done = 0
+
+    async def run(store: SessionStore, name: str) -> None:
+        nonlocal done
+        while done < 24:
+            claim = await store.claim(name, "i1")
+            if claim is None:
+                await asyncio.sleep(0.005)
+                continue
+            live = await store.live()
+            most["all"] = max(most["all"], len(live))
+            for agent, number in Counter(item.agent_uid for item in live).items():
+                most[agent] = max(most[agent], number)
+            await store.finish(claim.session_uid, claim.run, DONE)
+            done += 1
+
+    async with asyncio.timeout(9):
+        await asyncio.gather(*(run(side, f"r{n}") for n in range(6) for side in (subject.store, subject.other)))
+    assert max(most[f"a{n}"] for n in range(3)) <= 2
+    assert most["all"] <= 5
+
+
+# Fairness
+
+
+async def test_the_graph_with_the_fewest_live_runs_comes_first_then_the_oldest(store: SessionStore) -> None:
+    for uid, graph in (("a1", "A"), ("a2", "A"), ("a3", "A"), ("b1", "B"), ("c1", "C")):
+        assert await store.offer(offer(uid, graph=graph))
+        await permitted(store, uid)
+    taken = [claim.session_uid for claim in await claims(store, 5)]
+    assert taken == ["a1", "b1", "c1", "a2", "a3"]
+
+
+async def test_a_crowd_of_one_graph_delays_another_by_no_more_than_one_slot(subject: Subject) -> None:
+    """Runs end one by one and the operator permits whatever is wanted; the newcomer is not permitted yet."""
+    store = subject.store
+    for number in range(60):
+        assert await store.offer(offer(f"crowd-{number:02}", graph="A", task=f"ta{number}"))
+        if number < 8:
+            await permitted(store, f"crowd-{number:02}")
+    live = await claims(store, 4)
+    assert await store.offer(offer("single", graph="B", task="tb"))
+    order = []
+    for _ in range(3):
+        await store.finish(live[0].session_uid, live[0].run, DONE)
+        (claim,) = await claims_with_permits(store, 1)
+        live = [*live[1:], claim]
+        order.append(claim.session_uid)
+        await permit_wanted(store)
+    assert "single" in order[:2], order
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(1, 4))
+async def test_no_graph_gets_a_slot_while_one_with_fewer_waits(graphs: list[int], slots: int) -> None:
+    """Whatever waits, a claim goes to a Graph that has the fewest live runs among those waiting; all get done."""
+    store = MemorySessionStore(ManualClock())
+    for number, graph in enumerate(graphs):
+        assert await store.offer(offer(f"s{number}", graph=f"g{graph}", task=f"t{number}"))
+        await permitted(store, f"s{number}")
+    waiting = Counter(f"g{graph}" for graph in graphs)
+    live: list[Claim] = []
+    for _ in range(2 * len(graphs)):
+        if len(live) < slots and (claim := await store.claim("runner", "i1")) is not None:
+            at_work = Counter(item.graph_uid for item in live)
+            assert at_work[claim.graph_uid] == min(at_work[graph] for graph, n in waiting.items() if n)
+            waiting[claim.graph_uid] -= 1
+            live.append(claim)
+        elif live:
+            done = live.pop(0)
+            await store.finish(done.session_uid, done.run, DONE)
+    assert not waiting.total()
+
+
+# Permits on demand
+
+
+async def test_what_lies_ready_is_counted_with_the_share_of_a_graph(subject: Subject) -> None:
+    store = subject.store
+    assert await store.outstanding("A") == Outstanding(0, 0)
+    for number, graph in enumerate("AABBC"):
+        assert await store.offer(offer(f"s{number}", graph=graph, task=f"t{number}"))
+    await permitted(store, "s0")
+    assert await store.permit(permit("s1", seconds=0))
+    await permitted(store, "s2")
+    assert await store.outstanding("A") == Outstanding(2, 1)
+    assert (await store.claim_run("s0", 1, "runner", "i1")).session_uid == "s0"
+    assert await store.outstanding("A") == Outstanding(1, 1)
+    await store.revoke("s2", "TaskCancelled")
+    await store.finish("s0", 1, DONE)
+    assert await store.outstanding("A") == Outstanding(0, 0)
+
+
+async def test_quick_claims_ask_ahead_and_only_for_what_lacks_a_permit(store: SessionStore) -> None:
+    for number in range(40):
+        assert await store.offer(offer(f"s{number:02}", task=f"t{number}"))
+        if number < 16:
+            await permitted(store, f"s{number:02}")
+    assert len(await claims(store, 4)) == 4
+    assert await store.wanted() == [], "twelve permits lie ready: more than anybody needs"
+    assert len(await claims(store, 12)) == 12
+    ahead = len(await store.wanted())
+    assert 1 <= ahead <= 8
+    assert await store.wanted() == [f"s{number:02}" for number in range(16, 16 + ahead)]
+
+
+async def test_who_was_passed_over_is_not_asked_for_again_until_it_has_a_permit(subject: Subject) -> None:
+    store = subject.store
+    assert await store.offer(offer("suspended"))
+    assert await store.offer(offer("next"))
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["suspended"]
+    await store.pass_over("suspended")
+    await store.pass_over("next")  # not wanted: no change
+    assert (await seen(store, "suspended")).passed_over
+    assert not (await seen(store, "next")).passed_over
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == ["next"]
+    await permitted(store, "suspended")
+    assert not (await seen(store, "suspended")).passed_over
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert claim.session_uid == "suspended"
+
+
+async def test_what_is_wanted_is_known_to_another_process(subject: Subject) -> None:
+    assert await subject.store.offer(offer("s1"))
+    assert await subject.store.claim("runner", "i1") is None
+    assert await subject.other.wanted() == ["s1"]
+    view = await subject.other.get("s1")
+    assert view is not None
+    assert view.wanted
+
+
 # Runs
+
+
+async def test_the_first_record_is_timed_by_when_its_host_heard_it(subject: Subject) -> None:
+    store = subject.store
+    await claimed(store)
+    await store.start("s1", 1, {})
+    await subject.elapse(0.3)
+    await store.record("s1", 1, 1, ONE, held_seconds=0.2)
+    run = await last(store)
+    assert run.started_at is not None
+    assert run.first_record_at is not None
+    waited = datetime.fromisoformat(run.first_record_at) - datetime.fromisoformat(run.started_at)
+    assert timedelta(seconds=0.05) < waited < timedelta(seconds=5)
+    await store.record("s1", 1, 2, TWO)
+    assert (await last(store)).first_record_at == run.first_record_at
+
+
+async def test_no_record_was_heard_before_the_start(store: SessionStore) -> None:
+    await claimed(store)
+    await store.start("s1", 1, {})
+    await store.record("s1", 1, 1, ONE, held_seconds=3600)
+    run = await last(store)
+    assert run.first_record_at == run.started_at
 
 
 async def test_a_start_is_recorded_once_with_what_the_host_measured(store: SessionStore) -> None:
@@ -455,7 +756,7 @@ async def test_a_start_is_recorded_once_with_what_the_host_measured(store: Sessi
     assert (run.state, run.facts) == (RunState.STARTED, facts)
     assert run.started_at is not None
     assert RFC3339.fullmatch(run.started_at)
-    assert [view.offer.session_uid for view in await store.live()] == ["s1"]
+    assert [run.session_uid for run in await store.live()] == ["s1"]
     await store.finish("s1", 1, DONE)
     assert not await store.start("s1", 1, facts)
     assert (await last(store)).state is RunState.FINISHED
@@ -482,7 +783,8 @@ async def test_a_renewal_raises_the_counter_and_never_lowers_it(store: SessionSt
         assert await store.renew("s1", 1, counter) is None
         assert (await last(store)).counter == expected
     await store.finish("s1", 1, DONE)
-    assert await store.renew("s1", 1, 6) is None
+    with pytest.raises(Conflict, match="no lease to renew: it is finished"):
+        await store.renew("s1", 1, 6)
     assert (await last(store)).counter == 5
 
 
@@ -621,7 +923,7 @@ async def test_a_restarted_runner_loses_the_runs_of_its_earlier_instances_only(s
     assert await store.lose_instances("runner", "i2") == [("a", 1), ("b", 1)]
     assert await store.lose_instances("runner", "i2") == []
     assert (await last(store, "a")).end_reason == "RunnerRestarted"
-    assert [view.offer.session_uid for view in await store.live()] == ["kept", "foreign"]
+    assert [run.session_uid for run in await store.live()] == ["kept", "foreign"]
 
 
 # Revocation
@@ -701,13 +1003,50 @@ async def test_many_sessions_are_read_at_once_and_unknown_ones_left_out(store: S
     assert await store.get_many([]) == {}
 
 
+async def test_journal_segments_are_read_only_when_asked_for(store: SessionStore) -> None:
+    await claimed(store)
+    await store.record("s1", 1, 1, ONE)
+    with_records = await store.get("s1", records=True)
+    assert with_records is not None
+    assert with_records.record_digests == ((1, 1, ONE),)
+    assert await store.get("s1") == replace(with_records, record_digests=())
+    assert await store.get_many(["s1"], records=True) == {"s1": with_records}
+    assert (await store.get_many(["s1"]))["s1"].record_digests == ()
+
+
+async def test_live_runs_are_read_without_what_they_work_on(store: SessionStore) -> None:
+    await claimed(store, "done")
+    await store.finish("done", 1, DONE)
+    await claimed(store)
+    await store.renew("s1", 1, 7)
+    assert await store.live() == [
+        LiveRun("s1", "team", "session-s1", "t1", "g1", "a1", run=1, counter=7, runner="runner", instance="i1")
+    ]
+
+
+async def test_open_sessions_are_read_with_their_last_run_and_by_task(store: SessionStore) -> None:
+    await offered(store, "new")
+    await claimed(store, "again")
+    await store.lose("again", 1, counter=0, reason="LeaseExpired")
+    await permitted(store, "again", run=2)
+    assert await store.offer(offer("elsewhere", task="t2"))
+    await offered(store, "gone")
+    await store.revoke("gone", "TaskDeleted")
+    new = OpenSession("new", "team", "session-new", "t1")
+    again = OpenSession("again", "team", "session-again", "t1", run=2, state=RunState.PERMITTED)
+    elsewhere = OpenSession("elsewhere", "team", "session-elsewhere", "t2")
+    assert await store.open_sessions() == [new, again, elsewhere]
+    assert await store.open_sessions("t1") == [new, again]
+    assert await store.open_sessions("t3") == []
+
+
 async def test_a_closed_session_leaves_the_queues_and_keeps_its_record(store: SessionStore) -> None:
     await claimed(store, "s1")
     await store.finish("s1", 1, DONE)
     await offered(store, "s2")
     assert await store.permit(permit("s2", seconds=0))
     await store.claim("runner", "i1")
-    assert [view.offer.session_uid for view in await store.open_sessions()] == ["s1", "s2"]
+    assert [session.session_uid for session in await store.open_sessions()] == ["s1", "s2"]
     await store.close_session("s1")
     await store.close_session("s2")
     await store.close_session("nobody")

@@ -18,6 +18,7 @@ from tests.e2e.fixtures import (
     namespace,
     operator,
     short_home,
+    webhook,
 )
 from tests.e2e.stack import Stack
 
@@ -36,6 +37,7 @@ __all__ = [
     "operator",
     "short_home",
     "stack",
+    "webhook",
 ]
 
 

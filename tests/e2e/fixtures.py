@@ -6,13 +6,17 @@ Another tier that needs it imports these names into its ``conftest.py``. Where i
 import asyncio
 import itertools
 import shutil
+import signal
+import ssl
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -21,6 +25,10 @@ from tests.e2e.api import Api
 from triplane.api.text import API_VERSION
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.install import grant, install
+from triplane.localcluster.pki import Pki, ensure_pki
+from triplane.localcluster.process import send
+from triplane.localcluster.services import admission
+from triplane.localcluster.webhook import address, install_webhook
 from triplane.settings import Settings
 
 
@@ -62,6 +70,73 @@ async def _up(cluster: LocalCluster, settings: Settings) -> None:
     await cluster.up()
     async with cluster.api_server() as server:
         await install(server, settings.secrets)
+
+
+class AdmissionWebhook:
+    """The webhook of the session's API server, as its own process."""
+
+    def __init__(self, control_plane: ControlPlane) -> None:
+        self._plane = control_plane
+        self._service = admission(control_plane.settings)
+
+    def start(self) -> None:
+        """Returns when the API server asks it."""
+        asyncio.run(self._start())
+
+    async def _start(self) -> None:
+        self._service.process.start()
+        await self._service.process.wait_ready(self._service.ready, seconds=30)
+        async with self._plane.cluster.api_server() as server:
+            assert server.authority is not None
+            await install_webhook(server, self.url, server.authority)
+
+    def stop(self) -> None:
+        """End the process; its registration stays."""
+        asyncio.run(self._service.process.stop())
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stopped in its tracks: connections are taken, nothing is answered."""
+        identity = self._service.process.running()
+        assert identity is not None
+        send(identity, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            send(identity, signal.SIGCONT)
+
+    @property
+    def url(self) -> str:
+        return address(self._plane.settings.run)
+
+    def certificate(self) -> str:
+        """What it serves a new connection with (PEM)."""
+        parts = urlsplit(self.url)
+        return ssl.get_server_certificate((str(parts.hostname), int(parts.port or 0)))
+
+    def renew_certificate(self) -> None:
+        """As the next start of the control plane does when it is about to expire."""
+        pki = Pki(self._plane.settings.cluster / "pki")
+        pki.certificate("admission").unlink()
+        ensure_pki(pki.folder, {"admission": ("127.0.0.1", "localhost")})
+
+    def get(self, path: str) -> httpx.Response:
+        """As somebody on this machine."""
+        tls = ssl.create_default_context(cafile=str(self._plane.settings.cluster / "pki" / "ca.crt"))
+        return httpx.get(self.url + path, verify=tls, trust_env=False)
+
+
+@pytest.fixture(scope="module")
+def webhook(control_plane: ControlPlane, admin: Api) -> Iterator[AdmissionWebhook]:
+    """The admission webhook, for this module; then it is gone, and its registration with it."""
+    running = AdmissionWebhook(control_plane)
+    path = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/admission.triplane.dev"
+    try:
+        running.start()
+        yield running
+    finally:
+        admin.request("DELETE", path)
+        running.stop()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ _STEP = {"objective": "Count the files", "agentRef": {"name": "counter"}}
 _SPECS: dict[str, dict[str, Any]] = {
     "Graph": {"title": "A workstream"},
     "Node": {"graphRef": {"name": "graph"}, "steps": [{"name": "count", **_STEP}]},
+    "Workflow": {"steps": [{"name": "count", **_STEP}]},
     "Task": {"graphRef": {"name": "graph"}, **_STEP},
     "Agent": {"harnessRef": {"name": "harness"}, "capabilities": ["review"]},
     "Harness": {"exec": {"program": "count.py"}},

@@ -29,9 +29,9 @@ class Stack:
     admin: Api
 
     @classmethod
-    def start(cls, home: Path, **settings: Any) -> "Stack":
-        chosen = Settings(home=home, programs=PROGRAMS, **settings)
-        asyncio.run(installation.up(chosen, namespaces=["demo"], fsync=False))
+    def start(cls, home: Path, *, fsync: bool = False, **settings: Any) -> "Stack":
+        chosen = Settings(home=home, **{"programs": PROGRAMS, **settings})
+        asyncio.run(installation.up(chosen, namespaces=["demo"], fsync=fsync))
         return cls(chosen, Api(chosen.secrets / "kubeconfig-admin"))
 
     def stop(self) -> None:

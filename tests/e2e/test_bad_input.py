@@ -1,7 +1,9 @@
 """Bad input at the API server (docs/reference/bad-input.md): refused at once, with a message that says where."""
 
 import json
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,9 @@ from tests.e2e.api import Api
 from tests.e2e.objects import DIGEST, OTHER_DIGEST, operator_task, valid
 
 from triplane.api.text import REQUESTER
+from triplane.api.work import MAX_CONDITION, MAX_DEPENDENCIES, MAX_DEPENDENTS, MAX_DEPTH, MAX_STEPS
 
-pytestmark = [pytest.mark.e2e, pytest.mark.attacks]
+pytestmark = [pytest.mark.e2e, pytest.mark.attacks, pytest.mark.usefixtures("webhook")]
 
 KIB = 1024
 
@@ -72,7 +75,7 @@ def test_an_unknown_field_is_a_strict_error_of_kubectl(
             id="nobody to do the work",
         ),
         pytest.param(
-            "Task", {"inputs": [{"name": "x"}]}, "spec", "each input has either a digest or a from",
+            "Task", {"inputs": [{"name": "x"}]}, "spec", "each input has exactly one of digest, value, from",
             id="an input from nowhere",
         ),
         pytest.param(
@@ -132,7 +135,7 @@ def test_an_object_without_a_spec_is_refused(namespace: str, alice: Api) -> None
             "Task",
             {"inputs": [{"name": f"i{n}", "digest": DIGEST} for n in range(65)]},
             "spec.inputs",
-            "must have at most 64 items",
+            "must have at most 32 items",
             id="too many inputs",
         ),
         pytest.param(
@@ -187,6 +190,234 @@ def test_annotations_over_256_kib_are_refused_and_below_never_stick(namespace: s
     assert alice.delete(graph).status_code == 200
 
 
+# -- rows 5 and 7: edges ---------------------------------------------------------------------------------
+
+
+def step(name: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
+    made = {"name": name, "objective": f"Do {name}", "agentRef": {"name": "worker"}, **fields}
+    return {**made, "dependsOn": list(depends_on)} if depends_on else made
+
+
+def taken_from(task: str, **fields: Any) -> list[dict[str, Any]]:
+    return [{"name": "data", "from": {"task": task, "output": "report", **fields}}]
+
+
+def denial(answer: httpx.Response) -> str:
+    """Everything a refusal by the webhook says."""
+    assert (answer.status_code, answer.json()["reason"]) == (422, "Invalid"), answer.text
+    message = str(answer.json()["message"])
+    assert 'admission webhook "graph.admission.triplane.dev" denied the request: ' in message
+    return message
+
+
+@pytest.mark.parametrize("kind", ["Workflow", "Node"])
+@pytest.mark.parametrize(
+    ("steps", "cycle"),
+    [
+        pytest.param([step("a", "b"), step("b", "a")], "a → b → a", id="of two by dependsOn"),
+        pytest.param(
+            [step("a", "c"), step("b", "a"), step("c", "b"), step("d", "c")], "a → c → b → a",
+            id="of three, and one behind",
+        ),
+        pytest.param(
+            [step("b", inputs=[{"name": "i", "from": {"step": "a", "output": "o"}}]), step("a", "b")], "a → b → a",
+            id="closed by an edge",
+        ),
+        pytest.param([step("a", "a")], "a → a", id="of one"),
+    ],
+)  # fmt: skip
+def test_a_cycle_of_steps_is_denied_and_spelled_out(
+    kind: str, steps: list[dict[str, Any]], cycle: str, namespace: str, alice: Api
+) -> None:
+    assert cycle in denial(alice.create(valid(kind, namespace, steps=steps)))
+
+
+def test_a_task_that_closes_a_cycle_is_denied_and_the_cycle_spelled_out(namespace: str, alice: Api) -> None:
+    alice.create(valid("Task", namespace, "a", dependsOn=["c"])).raise_for_status()
+    alice.create(valid("Task", namespace, "b", inputs=taken_from("a"))).raise_for_status()
+    assert "c → b → a → c" in denial(alice.create(valid("Task", namespace, "c", dependsOn=["b"])))
+    assert alice.create(valid("Task", namespace, "c", dependsOn=["d"])).status_code == 201
+
+
+def test_a_cycle_through_a_node_and_tasks_beside_it_is_denied(namespace: str, alice: Api) -> None:
+    alice.create(valid("Task", namespace, "outside", dependsOn=["sample-second"])).raise_for_status()
+    steps = [step("first", inputs=taken_from("outside")), step("second", "first")]
+    said = denial(alice.create(valid("Node", namespace, steps=steps)))
+    assert "sample-first → outside → sample-second → sample-first" in said
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        pytest.param({"dependsOn": ["sample"]}, "sample → sample", id="dependsOn itself"),
+        pytest.param({"inputs": taken_from("sample")}, "sample → sample", id="an input from itself"),
+        pytest.param(
+            {"inputs": [{"name": "data", "sources": [{"task": "a", "output": "o"}, {"task": "a", "output": "o"}]}]},
+            "the same edge from a output o stands 2 times", id="an edge twice",
+        ),
+        pytest.param({"inputs": taken_from("a", step="b")}, "names a `task` alone", id="an edge with two ends"),
+    ],
+)  # fmt: skip
+def test_a_self_edge_or_a_duplicate_edge_is_denied_by_name(
+    spec: dict[str, Any], said: str, namespace: str, alice: Api
+) -> None:
+    assert said in denial(alice.create(valid("Task", namespace, **spec)))
+
+
+def test_a_dependency_listed_twice_is_denied_by_the_schema(namespace: str, alice: Api) -> None:
+    found = causes(alice.create(valid("Task", namespace, dependsOn=["a", "a"])))
+    assert "Duplicate value" in found["spec.dependsOn[1]"]
+
+
+# -- row 6: cycles by racing edits -----------------------------------------------------------------------
+
+
+def test_of_two_creates_that_race_to_close_a_cycle_never_both_are_refused(namespace: str, alice: Api) -> None:
+    """Both may get in: neither is stored while the other is checked. Then the operator shows them as Stalled."""
+    admitted = []
+    for n in range(10):
+        names = (f"a{n}", f"b{n}")
+        both = [
+            valid("Task", namespace, one, dependsOn=[other]) for one, other in (names, names[::-1])
+        ]  # fmt: skip
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(alice.create, both))
+        codes = sorted(answer.status_code for answer in answers)
+        assert codes in ([201, 201], [201, 422])
+        for answer in answers:
+            assert answer.status_code == 201 or " → ".join(names[:1]) in denial(answer)
+        admitted.append(codes.count(201))
+    assert admitted
+
+
+# -- row 8: fan-out, depth, bombs ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        pytest.param(
+            [step("hub"), *(step(f"s{n}", "hub") for n in range(MAX_DEPENDENTS + 1))],
+            f"{MAX_DEPENDENTS + 1} steps depend on step hub; at most {MAX_DEPENDENTS}", id="fan-out",
+        ),
+        pytest.param(
+            [step("s0"), *(step(f"s{n}", f"s{n - 1}") for n in range(1, MAX_DEPTH + 1))],
+            f"{MAX_DEPTH + 1} steps follow one another, from s0 to s{MAX_DEPTH}; at most {MAX_DEPTH}", id="depth",
+        ),
+        pytest.param(
+            [
+                *(step(f"s{n}") for n in range(MAX_DEPENDENCIES + 1)),
+                step(
+                    "sink", "s0",
+                    inputs=[{"name": "i", "sources": [
+                        {"step": f"s{n}", "output": "o"} for n in range(1, MAX_DEPENDENCIES + 1)
+                    ]}],
+                ),
+            ],
+            f"step sink depends on {MAX_DEPENDENCIES + 1} steps; at most {MAX_DEPENDENCIES}", id="fan-in",
+        ),
+    ],
+)  # fmt: skip
+def test_a_graph_over_a_limit_is_denied_and_the_limit_named(
+    steps: list[dict[str, Any]], said: str, namespace: str, alice: Api
+) -> None:
+    for kind in ("Workflow", "Node"):
+        assert said in denial(alice.create(valid(kind, namespace, steps=steps)))
+
+
+def test_too_many_steps_are_denied_by_the_schema(namespace: str, alice: Api) -> None:
+    steps = [step(f"s{n}") for n in range(MAX_STEPS + 1)]
+    found = causes(alice.create(valid("Workflow", namespace, steps=steps)))
+    assert f"must have at most {MAX_STEPS} items" in found["spec.steps"]
+
+
+def test_a_chain_of_tasks_over_the_depth_is_denied(namespace: str, alice: Api) -> None:
+    alice.create(valid("Task", namespace, "t0")).raise_for_status()
+    for n in range(1, MAX_DEPTH):
+        alice.create(valid("Task", namespace, f"t{n}", dependsOn=[f"t{n - 1}"])).raise_for_status()
+    said = denial(alice.create(valid("Task", namespace, "last", dependsOn=[f"t{MAX_DEPTH - 1}"])))
+    assert f"{MAX_DEPTH + 1} Tasks follow one another up to last; at most {MAX_DEPTH} may (depth)" in said
+
+
+def test_a_task_with_too_many_dependencies_is_denied(namespace: str, alice: Api) -> None:
+    edges = [{"task": f"t{n}", "output": "o"} for n in range(1, MAX_DEPENDENCIES + 1)]
+    task = valid("Task", namespace, dependsOn=["t0"], inputs=[{"name": "i", "sources": edges}])
+    said = denial(alice.create(task))
+    assert f"{MAX_DEPENDENCIES + 1} Tasks" in said
+    assert f"at most {MAX_DEPENDENCIES} are allowed (fan-in)" in said
+
+
+def test_a_workflow_over_256_kib_is_denied_and_the_cap_named(namespace: str, alice: Api) -> None:
+    steps = [step(f"s{n}", definitionOfDone="x" * 20_000) for n in range(14)]
+    said = denial(alice.create(valid("Workflow", namespace, steps=steps)))
+    assert "at most 262144" in said
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{chr(98 + n)}: &{chr(98 + n)} [{','.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
+)
+"""Nine lists of nine references each: 9^10 words."""
+
+
+def test_a_yaml_bomb_is_denied_by_kubectl_and_by_the_api_server(
+    namespace: str, kubectl: Callable[..., str], tmp_path: Path, alice: Api
+) -> None:
+    manifest = tmp_path / "bomb.yaml"
+    head = yaml.safe_dump({**valid("Graph", namespace), "spec": {}}).replace("spec: {}\n", "")
+    manifest.write_text(f"{head}{BOMB}spec: {{title: *j}}\n")
+    assert "excessive aliasing" in kubectl("apply", "-f", str(manifest), fails=True)
+    answer = alice.request(
+        "POST",
+        f"/apis/triplane.dev/v1alpha1/namespaces/{namespace}/graphs",
+        content=manifest.read_bytes(),
+        headers={"Content-Type": "application/yaml"},
+    )
+    assert answer.status_code == 400, answer.text
+    assert "excessive aliasing" in answer.json()["message"]
+
+
+# -- row 9: expressions that cost too much ---------------------------------------------------------------
+
+NESTED = "steps.all(a, steps.all(b, steps.all(c, steps.all(d, a == b || c == d))))"
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        pytest.param(NESTED, "comprehensions", id="loops in loops"),
+        pytest.param("(" * 500 + "true" + ")" * 500, "cannot be used", id="five hundred parentheses"),
+        pytest.param("1 + 1", "not bool", id="a number"),
+        pytest.param("steps[", "cannot be used", id="half an expression"),
+        pytest.param("os.environ['HOME'] == ''", "undeclared reference", id="something that is not there"),
+        pytest.param("parameters['p'].matches('(a+')", "missing )", id="a regular expression that is none"),
+        pytest.param(
+            "parameters['p'].matches('((((a{0,99}){0,99}){0,99}){0,99}){0,99}')", "cannot be used",
+            id="a regular expression that explodes",
+        ),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("where", ["a Task", "an edge", "a step", "an override"])
+def test_a_condition_that_cannot_be_used_or_costs_too_much_is_denied(
+    where: str, when: str, said: str, namespace: str, alice: Api
+) -> None:
+    flow = {"graphRef": {"name": "g"}, "workflowRef": {"name": "none"}, "overrides": [{"name": "s", "when": when}]}
+    node = valid("Node", namespace)
+    manifest = {
+        "a Task": valid("Task", namespace, when=when),
+        "an edge": valid("Task", namespace, inputs=taken_from("other", when=when)),
+        "a step": valid("Workflow", namespace, steps=[step("s", when=when)]),
+        "an override": {**node, "spec": flow},
+    }[where]
+    began = time.monotonic()
+    assert said in denial(alice.create(manifest))
+    assert time.monotonic() - began < 5
+
+
+def test_a_condition_over_its_length_is_denied_by_the_schema(namespace: str, alice: Api) -> None:
+    found = causes(alice.create(valid("Task", namespace, when="true" + " " * MAX_CONDITION)))
+    assert f"may not be more than {MAX_CONDITION}" in found["spec.when"]
+
+
 # -- row 10: characters nobody sees ----------------------------------------------------------------------
 
 UNSEEN = [
@@ -210,6 +441,23 @@ def test_unseen_characters_in_prose_are_refused(unseen: str, namespace: str, ali
     assert "spec.title" in causes(alice.create(valid("Graph", namespace, title=text)))
     harness = valid("Harness", namespace, exec={"program": "x", "args": [text]})
     assert "spec.exec.args[0]" in causes(alice.create(harness))
+
+
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_unseen_characters_in_what_is_put_into_prose_are_refused(unseen: str, namespace: str, alice: Api) -> None:
+    text = f"Count the{unseen} files"
+    assert "spec.parameters.p" in causes(alice.create(valid("Node", namespace, parameters={"p": text})))
+    default = [{"name": "p", "default": text}]
+    assert "spec.parameters[0].default" in causes(alice.create(valid("Workflow", namespace, parameters=default)))
+    assert "spec.inputs[0].value" in causes(
+        alice.create(valid("Task", namespace, inputs=[{"name": "i", "value": text}]))
+    )
+    assert "spec.when" in causes(alice.create(valid("Task", namespace, when=f"true ||{unseen} false")))
+    edges = [{"task": "t", "output": "o", "to": f"/a{unseen}"}]
+    found = causes(
+        alice.create(valid("Task", namespace, inputs=[{"name": "i", "merge": "JsonObject", "sources": edges}]))
+    )
+    assert "spec.inputs[0].sources[0].to" in found
 
 
 @pytest.mark.parametrize("unseen", UNSEEN)
@@ -239,6 +487,61 @@ def test_a_lone_surrogate_never_gets_in(namespace: str, alice: Api) -> None:
 def test_prose_in_many_scripts_with_emoji_is_accepted(namespace: str, alice: Api) -> None:
     text = "Zähle die Dateien — 数える、считать, احسب, ספור ❤️ 👍🏽\n\t- done"
     assert alice.create(valid("Task", namespace, objective=text)).json()["spec"]["objective"] == text
+
+
+# -- row 11: twins ---------------------------------------------------------------------------------------
+
+TWINS = [
+    pytest.param("jos\u00e9", "jose\u0301", id="composed and decomposed"),
+    pytest.param("alice", "\u0430lice", id="a Cyrillic letter"),
+    pytest.param("Paypal", "\u03a1aypal", id="a Greek capital"),
+    pytest.param("alice", "\uff41lice", id="a full-width letter"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), TWINS)
+def test_names_that_look_the_same_are_denied(one: str, other: str, namespace: str, alice: Api) -> None:
+    people = {"people": [one, other]}
+    spelled = " and ".join(name.encode("ascii", "backslashreplace").decode() for name in (one, other))
+    assert f"spec.review.people: {spelled} look the same" in denial(
+        alice.create(valid("Task", namespace, review=people))
+    )
+    steps = [step("s", review=people)]
+    assert f"spec.steps[s].review.people: {spelled}" in denial(alice.create(valid("Workflow", namespace, steps=steps)))
+    select = [{"name": "who", "type": "Select", "options": [one, other]}]
+    assert f"spec.parameters[who].options: {spelled}" in denial(
+        alice.create(valid("Workflow", namespace, parameters=select))
+    )
+    sources = [{"task": f"t{n}", "output": "o", "to": f"/{key}"} for n, key in enumerate((one, other))]
+    inputs = [{"name": "i", "merge": "JsonObject", "sources": sources}]
+    assert "spec.inputs[i].sources.to" in denial(alice.create(valid("Task", namespace, inputs=inputs)))
+    schema = {"type": "object", "properties": {one: {"type": "string"}, other: {"type": "string"}}}
+    outputs = output(mediaType="application/json", schema=schema)
+    assert "spec.outputs[report].schema" in denial(alice.create(valid("Task", namespace, outputs=outputs)))
+
+
+def test_a_twin_put_in_later_is_denied(namespace: str, alice: Api) -> None:
+    task = valid("Task", namespace, review={"people": ["alice", "bob"]})
+    alice.create(task).raise_for_status()
+    denial(alice.merge(task, {"spec": {"review": {"people": ["alice", "\u0430lice"]}}}))
+    assert alice.merge(task, {"spec": {"review": {"people": ["alice", "jos\u00e9"]}}}).status_code == 200
+
+
+@pytest.mark.parametrize("twin", ["caf\u00e9", "cafe\u0301", "\u0441afe"])
+def test_names_of_objects_steps_inputs_outputs_and_parameters_have_no_twins(
+    twin: str, namespace: str, alice: Api
+) -> None:
+    """Their patterns are ASCII, so there is nothing to collide with."""
+    for manifest, field in (
+        (valid("Graph", namespace, twin), "metadata.name"),
+        (valid("Workflow", namespace, steps=[step(twin)]), "spec.steps[0].name"),
+        (valid("Task", namespace, inputs=[{"name": twin, "value": "x"}]), "spec.inputs[0].name"),
+        (valid("Task", namespace, outputs=output(name=twin)), "spec.outputs[0].name"),
+        (valid("Workflow", namespace, parameters=[{"name": twin}]), "spec.parameters[0].name"),
+        (valid("Node", namespace, parameters={twin: "x"}), "spec"),
+        (valid("Agent", namespace, capabilities=[twin]), "spec.capabilities[0]"),
+    ):
+        assert field in causes(alice.create(manifest))
 
 
 # -- row 12: paths ---------------------------------------------------------------------------------------

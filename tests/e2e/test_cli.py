@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +176,54 @@ def test_lineage_outlives_the_artifact_and_all_it_belongs_to(installation: Insta
     (after,) = json.loads(installation.ok("lineage", "-n", "demo", found["name"], "-o", "json"))
     assert (after["digest"], after["run"]["run"], after["reviews"][0]["verdict"]) == (found["digest"], 1, "Approve")
     assert [item["name"] for item in after["inputs"]] == [item["name"] for item in before[0]["inputs"]]
+
+
+def test_the_graph_around_an_artifact_is_drawn_after_its_end(installation: Installation) -> None:
+    kept = json.loads(installation.ok("graph", "query", "-n", "demo", "-k", "artifact", "-o", "json"))
+    found = next(item for item in kept if item["gone"] and item["spec"]["name"] == "chart")
+    drawn = installation.ok("lineage", "-n", "demo", found["uid"], "--up")
+    for said in ("reviewed by (Approve)", "produced by (run 1", "part of: Graph demo/licence-audit (deleted)"):
+        assert said in drawn
+    document = json.loads(installation.ok("lineage", "-n", "demo", found["spec"]["digest"], "--both", "-o", "json"))
+    kinds = {node["kind"] for node in document["nodes"]}
+    assert {"Blob", "Artifact", "AgentSession", "Task", "Node", "Graph", "Agent", "Review"} <= kinds
+    assert installation.ok("lineage", "-n", "demo", found["uid"], "-o", "dot").startswith("digraph lineage {")
+    picture = ET.fromstring(installation.ok("lineage", "-n", "demo", "graph/licence-audit", "--down", "-o", "svg"))
+    assert picture.tag.endswith("svg")
+    assert "chart" in "".join(picture.itertext())
+
+
+def test_one_command_tells_which_session_an_agent_last_used_in_a_graph(installation: Installation) -> None:
+    kept = json.loads(
+        installation.ok("graph", "query", "-n", "demo", "-k", "tas", "-l", "triplane.dev/graph", "-o", "json")
+    )
+    agent = next(
+        item["spec"]["agentRef"]["name"] for item in kept if item["spec"]["role"] == "Producer" and item["gone"]
+    )
+    asked = ("sessions", "-n", "demo", "--agent", agent, "--graph", "licence-audit", "--last")
+    last = json.loads(installation.ok(*asked, "-o", "json"))
+    assert (last["agent"]["name"], last["graph"]["name"], last["outcome"]) == (agent, "licence-audit", "succeeded")
+    assert last["name"] in installation.ok(*asked)
+    assert installation.triplane("sessions", "-n", "demo", "--agent", "nobody", "--last").returncode == 1
+    assert agent in installation.ok("sessions", "-n", "demo", "--graph", "licence-audit")
+
+
+def test_kept_resources_are_found_by_label_and_the_graph_is_what_the_log_says(installation: Installation) -> None:
+    selector = "triplane.dev/graph in (licence-audit),app.kubernetes.io/managed-by=triplane"
+    assert "deleted" in installation.ok("graph", "query", "-n", "demo", "-k", "task", "-l", selector)
+    assert "deleted" not in installation.ok("graph", "query", "-n", "demo", "-k", "task", "-l", selector, "--live")
+    assert "the live graph is what the log says" in installation.ok("graph", "rebuild", "--check")
+    settings = Settings(home=installation.home)
+    superuser = EmbeddedPostgres(settings.pg, ensure_passwords(settings.secrets)["superuser"])
+    with psycopg.connect(make_conninfo(superuser.dsn, dbname="triplane"), autocommit=True) as database:
+        database.execute("DELETE FROM graph.edges WHERE kind = 'reviews'")
+        database.execute("UPDATE graph.resources SET requester = 'p-forged' WHERE kind = 'Graph'")
+    differing = installation.triplane("graph", "rebuild", "--check")
+    assert differing.returncode == 1
+    assert "reviews" in differing.stdout
+    assert "requester is 'p-forged'" in differing.stdout
+    assert "rebuilt: " in installation.ok("graph", "rebuild")
+    assert json.loads(installation.ok("graph", "rebuild", "--check", "-o", "json"))["differences"] == []
 
 
 def test_a_blob_goes_in_and_out_unchanged(installation: Installation, tmp_path: Path) -> None:

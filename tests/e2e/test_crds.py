@@ -69,7 +69,7 @@ def test_scalar_defaults_of_the_spec_are_filled_in(namespace: str, alice: Api) -
     assert alice.create(valid("Agent", namespace)).json()["spec"]["lifecycle"] == "Active"
 
 
-@pytest.mark.parametrize("kind", ["Graph", "Node", "Agent", "Harness", "Capability"])
+@pytest.mark.parametrize("kind", ["Graph", "Node", "Workflow", "Agent", "Harness", "Capability"])
 def test_applying_the_same_manifest_again_changes_nothing(kind: str, namespace: str, alice: Api, operator: Api) -> None:
     manifest = valid(kind, namespace)
     alice.apply(manifest).raise_for_status()

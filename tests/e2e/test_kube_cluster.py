@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.e2e.objects import valid
 from tests.e2e.private_cluster import PrivateCluster, private_cluster  # noqa: F401 - a fixture
 
 from triplane.adapters.kube import cluster as cluster_module
@@ -163,6 +164,24 @@ async def test_a_successor_of_the_same_name_is_not_written_to(
     assert read is not None
     assert read["status"] == successor["status"]
     assert read["metadata"]["resourceVersion"] == successor["metadata"]["resourceVersion"]
+
+
+async def test_deleting_takes_exactly_this_incarnation_and_says_whether_it_did(
+    operator: KubeCluster, admin: KubeCluster, alice: KubeCluster
+) -> None:
+    body = valid("Task", "team", name("t"))
+    made, _ = await alice.create(body)
+    assert await operator.delete(made) is True
+    assert await operator.get("Task", "team", made["metadata"]["name"]) is None
+    assert await operator.delete(made) is False, "it is gone"
+    successor, _ = await alice.create(body)
+    assert await operator.delete(made) is False, "another stands there now"
+    standing = await operator.get("Task", "team", successor["metadata"]["name"])
+    assert standing is not None
+    assert standing["metadata"]["uid"] == successor["metadata"]["uid"]
+    graph_made, _ = await alice.create(graph(name()))
+    with pytest.raises(Forbidden, match="cannot delete resource"):
+        await operator.delete(graph_made)
 
 
 async def test_refusals_carry_the_servers_words(operator: KubeCluster, alice: KubeCluster) -> None:

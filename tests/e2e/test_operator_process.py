@@ -100,6 +100,11 @@ async def test_it_reports_ready_and_ends_with_0_when_told_to(
         await it.until("/readyz", lambda code, text: (code, text) == (200, "ok\n"))
         assert await it.probe("/healthz") == (200, "ok\n")
         assert (await it.probe("/elsewhere"))[0] == 404
+        code, text = await it.probe("/metrics")
+        assert code == 200
+        assert 'triplane_operator_index_objects{kind="Graph"}' in text
+        assert "triplane_operator_log_lag_entries 0.0" in text
+        assert "triplane_operator_sweep_seconds_count 1.0" in text
         assert await it.end(signal.SIGTERM) == 0
         assert [line for line in it.lines if line["level"] in ("error", "critical")] == []
 

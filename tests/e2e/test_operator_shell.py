@@ -46,6 +46,12 @@ class Notes:
     async def catch_up(self) -> None:
         self.caught_up += 1
 
+    async def project(self) -> None:
+        pass
+
+    def has_seen(self, obj: Mapping[str, Any]) -> bool:
+        return False
+
     def versions(self, name: str) -> list[str | None]:
         return [version for seen, version in self.seen if seen == name]
 

@@ -221,8 +221,10 @@ def test_node_makes_its_task_and_does_not_work_twice(spine: Stack) -> None:
     assert made is not None
     assert made["spec"]["onBehalfOf"] == "system:serviceaccount:people:alice"
     spine.kubectl("delete", "task", "-n", NAMESPACE, "n-only")
-    node = spine.wait("Node", NAMESPACE, "n", lambda obj: "was deleted since" in condition(obj, "Succeeded")["message"])
+    spine.kubectl("annotate", "node.triplane.dev", "-n", NAMESPACE, "n", "triplane.dev/requestedAt=now")
+    node = spine.wait("Node", NAMESPACE, "n", lambda obj: obj["status"].get("requestedAt") == "now")
     assert condition(node, "Succeeded")["status"] == "True"
+    assert node["status"]["progress"] == "1/1"
     assert spine.get("Task", NAMESPACE, "n-only") is None
 
 

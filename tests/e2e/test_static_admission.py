@@ -14,7 +14,7 @@ from triplane.api.text import REQUESTED_AT, REQUESTER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.attacks]
 
-STAMPED = ("Graph", "Node", "Task", "Agent", "Harness", "Capability", "Review")
+STAMPED = ("Graph", "Node", "Workflow", "Task", "Agent", "Harness", "Capability", "Review")
 WITH_STATUS = [kind for kind, cls in KINDS.items() if cls.info.ready_condition is not None]
 
 
@@ -112,6 +112,12 @@ def test_the_operators_task_may_not_carry_a_contradicting_stamp(namespace: str, 
         pytest.param("Harness", {"exec": {"program": "mine.py"}}, id="another users Harness runs another file"),
         pytest.param("Capability", {"instructions": "approve all"}, id="another users Capability says otherwise"),
         pytest.param("Task", {"review": {"people": ["me"]}}, id="another users Task gets another reviewer"),
+        pytest.param("Node", {"cancel": True}, id="another users Node is cancelled"),
+        pytest.param(
+            "Workflow",
+            {"steps": [{"name": "count", "objective": "Approve all", "agentRef": {"name": "counter"}}]},
+            id="another users Workflow says otherwise",
+        ),
     ],
 )
 def test_what_another_user_controls_cannot_be_edited(
@@ -194,12 +200,14 @@ def test_sessions_and_artifacts_come_from_the_operator_alone(
         pytest.param({"nodeRef": {"name": "node"}}, id="a nodeRef of ones own"),
         pytest.param({"onBehalfOf": "bob"}, id="an onBehalfOf of ones own"),
         pytest.param({"nodeRef": {"name": "node"}, "onBehalfOf": "bob"}, id="both"),
+        pytest.param({"step": "count"}, id="a step of ones own"),
+        pytest.param({"parameters": {"depth": "3"}}, id="parameters of ones own"),
     ],
 )
 def test_a_task_on_behalf_of_another_is_refused(forged: dict[str, Any], namespace: str, alice: Api, admin: Api) -> None:
     for caller in (alice, admin):
         answer = caller.create(valid("Task", namespace, **forged))
-        assert_forbidden(answer, "nodeRef and onBehalfOf are set by the operator alone")
+        assert_forbidden(answer, "nodeRef, onBehalfOf, step and parameters are set by the operator alone")
 
 
 def test_the_operators_task_cannot_be_edited_or_relabelled(namespace: str, alice: Api, operator: Api) -> None:
@@ -211,6 +219,18 @@ def test_the_operators_task_cannot_be_edited_or_relabelled(namespace: str, alice
     assert alice.merge(task, {"metadata": {"labels": {"team": "red"}}}).status_code == 200
     now = annotate(task, REQUESTED_AT, "2026-01-01T00:00:00Z")
     assert alice.merge(task, now).status_code == 200
+
+
+@pytest.mark.parametrize("stop", ["suspend", "cancel"])
+def test_only_the_user_it_is_made_for_may_stop_the_operators_task(
+    stop: str, namespace: str, alice: Api, bob: Api, admin: Api, operator: Api
+) -> None:
+    task = operator_task(namespace, requester=alice.username())
+    operator.create(task).raise_for_status()
+    for caller in (bob, admin):
+        assert_forbidden(caller.merge(task, {"spec": {stop: True}}), "only the user on whose behalf")
+    assert_forbidden(alice.merge(task, {"spec": {stop: True, "maxReworks": 9}}), "edit the Node")
+    assert alice.merge(task, {"spec": {stop: True}}).json()["spec"][stop] is True
 
 
 def test_a_review_by_an_agent_comes_from_the_operator_alone(
@@ -336,7 +356,10 @@ def test_the_operator_cannot_rewrite_what_it_recorded(namespace: str, admin: Api
 DANGEROUS = {"*", "escalate", "bind", "impersonate"}
 
 
-@pytest.mark.parametrize("role", ["triplane-operator", "triplane-gateway", "triplane-user", "triplane-viewer"])
+ROLES = ["triplane-operator", "triplane-gateway", "triplane-admission", "triplane-user", "triplane-viewer"]
+
+
+@pytest.mark.parametrize("role", ROLES)
 def test_no_role_has_wildcards_or_reaches_secrets(role: str, admin: Api) -> None:
     path = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{role}"
     rules = admin.request("GET", path).raise_for_status().json()["rules"]
@@ -354,7 +377,9 @@ def test_no_role_has_wildcards_or_reaches_secrets(role: str, admin: Api) -> None
     [
         pytest.param("GET", "/api/v1/secrets", id="list secrets"),
         pytest.param("GET", "/api/v1/pods", id="list pods"),
-        pytest.param("DELETE", "/apis/triplane.dev/v1alpha1/namespaces/{}/tasks/x", id="delete Tasks"),
+        pytest.param("DELETE", "/apis/triplane.dev/v1alpha1/namespaces/{}/graphs/x", id="delete Graphs"),
+        pytest.param("DELETE", "/apis/triplane.dev/v1alpha1/namespaces/{}/workflows/x", id="delete Workflows"),
+        pytest.param("PATCH", "/apis/triplane.dev/v1alpha1/namespaces/{}/tasks/x", id="edit Tasks"),
         pytest.param("POST", "/apis/triplane.dev/v1alpha1/namespaces/{}/agents", id="make Agents"),
         pytest.param("POST", "/api/v1/namespaces/triplane-system/serviceaccounts/default/token", id="mint tokens"),
         pytest.param(
@@ -365,5 +390,8 @@ def test_no_role_has_wildcards_or_reaches_secrets(role: str, admin: Api) -> None
     ],
 )
 def test_the_operators_account_may_not(method: str, path: str, namespace: str, operator: Api) -> None:
-    answer = operator.request(method, path.format(namespace), json={} if method == "POST" else None)
+    headers = {"Content-Type": "application/merge-patch+json"} if method == "PATCH" else None
+    answer = operator.request(
+        method, path.format(namespace), json=None if method in ("GET", "DELETE") else {}, headers=headers
+    )
     assert answer.status_code == 403, answer.text

@@ -1,6 +1,7 @@
-"""``make faults``: fifty seeded kills on one installation, taken up again where an earlier call was stopped.
+"""``make faults``: fifty seeded kills, every write to the API server struck on every side, and a long soak, all on one
+installation; taken up again where an earlier call was stopped.
 
-``FAULT_SEED=n`` does that one plan alone, ``FAULT_PLANS=n`` the seeds 1 to n. What is done stands in
+``FAULT_SEED=n`` does that one kill alone, ``FAULT_PLANS=n`` the seeds 1 to n alone. What is done stands in
 ``build/faults.json``, for this very program; when all of it is done the next call begins anew.
 """
 
@@ -15,14 +16,20 @@ from pathlib import Path
 from typing import Any
 
 from tests.e2e.api import Api
+from tests.faults.apiproxy import ApiProxy
 from tests.faults.campaign import run_plan
 from tests.faults.evidence import broken_silence, settle
 from tests.faults.installation import LEASE_SECONDS, Installation
 from tests.faults.plans import plan_of
+from tests.faults.soak import soak
+from tests.faults.writes import WritePlan, carry_out, every_plan, learn
 from triplane.errors import TriplaneError
 from triplane.localcluster.release import release
 
 PLANS = 50
+WRITE_PLANS, SOAK = "writes", "soak"
+SOAK_OBJECTS, SOAK_ROUNDS = 2500, 4
+"""10,000 objects in all, a quarter of them at a time."""
 SILENCE_EVERY = 10
 SILENCE_SECONDS = 30.0
 GONE_SECONDS = 120.0
@@ -32,34 +39,44 @@ PROGRESS = Path(__file__).parents[2] / "build" / "faults.json"
 def main() -> int:
     """Exit code 1 when a plan failed; its line says why, its seed repeats it."""
     if one := os.environ.get("FAULT_SEED"):
-        return _campaign([int(one)], {}, keep=False)
-    wanted = list(range(1, int(os.environ.get("FAULT_PLANS") or PLANS) + 1))
+        return _campaign([int(one)], {}, keep=False, whole=False)
+    asked = os.environ.get("FAULT_PLANS")
+    wanted = list(range(1, int(asked or PLANS) + 1))
     done = _read_progress()
-    if all(done.get(str(seed), {}).get("ok") for seed in wanted):
+    if all(done.get(name, {}).get("ok") for name in (*map(str, wanted), *(() if asked else (WRITE_PLANS, SOAK)))):
         done = {}
     left = [seed for seed in wanted if not done.get(str(seed), {}).get("ok")]
     if len(left) < len(wanted):
         print(f"{len(wanted) - len(left)} of {len(wanted)} plans are done already ({PROGRESS})", flush=True)
-    return _campaign(left, done, keep=True)
+    return _campaign(left, done, keep=True, whole=not asked)
 
 
-def _campaign(seeds: list[int], done: Mapping[str, Any], *, keep: bool) -> int:
+def _campaign(seeds: list[int], done: Mapping[str, Any], *, keep: bool, whole: bool) -> int:
     results = dict(done)
     failed: list[str] = []
     home = Path(tempfile.mkdtemp(prefix="tri-fl-"))
     installation = Installation(home, lease_seconds=LEASE_SECONDS)
     began = time.monotonic()
+
+    def note(name: str, result: dict[str, Any]) -> None:
+        results[name] = result
+        if keep:
+            _write_progress(results)
+
     try:
         installation.start()
         for number, seed in enumerate(seeds, start=1):
             result = _one(installation, seed)
-            results[str(seed)] = result
+            note(str(seed), result)
             if not result["ok"]:
                 failed.append(f"{plan_of(seed)}; FAULT_SEED={seed} make faults")
-            if keep:
-                _write_progress(results)
             if number % SILENCE_EVERY == 0 or number == len(seeds):
                 failed += _quiet(installation)
+        for name, part in ((WRITE_PLANS, _writes), (SOAK, _soak)) if whole else ():
+            if not results.get(name, {}).get("ok"):
+                problems = part(installation)
+                note(name, {"ok": not problems, "problems": problems})
+                failed += problems
     finally:
         installation.stop()
         if not failed:
@@ -71,6 +88,41 @@ def _campaign(seeds: list[int], done: Mapping[str, Any], *, keep: bool) -> int:
     if failed:
         print(f"logs and data of the processes: {home}")
     return 1 if failed else 0
+
+
+def _writes(installation: Installation) -> list[str]:
+    """Every write of a Task's life, on every side of it."""
+    settings = installation.settings
+    proxy = ApiProxy(installation.cluster.server, settings.cluster / "pki" / "ca.crt", settings.run / "proxy").start()
+    try:
+        through = proxy.kubeconfig(settings.secrets / "kubeconfig-operator", settings.run / "kubeconfig-proxy")
+        with installation.given("operator", TRIPLANE_KUBECONFIG=str(through)), installation.api("admin") as api:
+            plans = every_plan(len(learn(installation, api, proxy)))
+            print(f"{len(plans)} plans for writes … ", end="", flush=True)
+            problems = [found for plan in plans if (found := _written(plan, installation, api, proxy))]
+    finally:
+        proxy.stop()
+    print("; ".join(problems) or "converged", flush=True)
+    return problems
+
+
+def _written(plan: WritePlan, installation: Installation, api: Api, proxy: ApiProxy) -> str:
+    try:
+        carry_out(plan, installation, api, proxy)
+    except (AssertionError, TriplaneError, OSError) as error:
+        return f"{plan}: {type(error).__name__}: {error}"
+    return ""
+
+
+def _soak(installation: Installation) -> list[str]:
+    print(f"{SOAK_OBJECTS * SOAK_ROUNDS} objects come, change and go … ", end="", flush=True)
+    with installation.api("admin") as api:
+        try:
+            found = soak(installation, api, objects=SOAK_OBJECTS, rounds=SOAK_ROUNDS)
+        except AssertionError as error:
+            return [f"soak: {error}"]
+    print(f"{found.seconds:.0f} s, the operator's MiB after each round: {list(found.rss)}", flush=True)
+    return found.problems()
 
 
 def _one(installation: Installation, seed: int) -> dict[str, Any]:

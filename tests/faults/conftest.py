@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.e2e.api import Api
+from tests.faults.apiproxy import ApiProxy
 from tests.faults.installation import LEASE_SECONDS, Installation
 from triplane.errors import TriplaneError
 from triplane.localcluster.build import ensure_binaries
@@ -26,6 +28,26 @@ def installation() -> Iterator[Installation]:
     finally:
         made.stop()
         shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def api(installation: Installation) -> Iterator[Api]:
+    """The API server as its administrator."""
+    with installation.api("admin") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def proxy(installation: Installation) -> Iterator[ApiProxy]:
+    """A fault proxy through which the operator speaks to the API server while this module's tests run."""
+    settings = installation.settings
+    made = ApiProxy(installation.cluster.server, settings.cluster / "pki" / "ca.crt", settings.run / "proxy").start()
+    try:
+        through = made.kubeconfig(settings.secrets / "kubeconfig-operator", settings.run / "kubeconfig-proxy")
+        with installation.given("operator", TRIPLANE_KUBECONFIG=str(through)):
+            yield made
+    finally:
+        made.stop()
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

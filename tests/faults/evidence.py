@@ -1,7 +1,9 @@
 """Gathers what the checks of ``invariants.py`` look at: from the database, the disk, the API server and /proc."""
 
 import asyncio
+import contextlib
 import os
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +31,13 @@ from tests.faults.witness import read_log
 from triplane.adapters.postgres.connection import dsn
 from triplane.api.kinds import KINDS
 from triplane.api.text import API_VERSION
-from triplane.wiring import open_verifier
+from triplane.controllers.rebuild import Rebuilder, differences
+from triplane.wiring import open_rebuild, open_verifier
 
+GRAPH_SECONDS = 60.0
+"""What a crash kept out of the graph, the operator's next sweep projects into it."""
+DOCUMENT_OCTETS = 256 * 1024
+_DIGEST = re.compile(rb"sha256:[0-9a-f]{64}")
 SETTLE_SECONDS = 10.0
 """The last roll-ups and clean-ups may take so long after the last Task succeeded."""
 
@@ -49,6 +56,20 @@ def verified(installation: Installation) -> list[str]:
     return asyncio.run(verify())
 
 
+def graph_differs(installation: Installation) -> list[str]:
+    """I6: where the live resource graph is not what the log says, as `triplane graph rebuild --check` tells it."""
+
+    async def check() -> list[str]:
+        backends = await open_rebuild(installation.settings, write=False)
+        try:
+            _, found = await differences(Rebuilder(backends.log, backends.graph, backends.load), backends.graph)
+        finally:
+            await backends.close()
+        return [str(item) for item in found]
+
+    return asyncio.run(check())
+
+
 def leftovers(installation: Installation) -> Leftovers:
     """What sessions have left on this machine and in the stores."""
     settings = installation.settings
@@ -61,12 +82,23 @@ def leftovers(installation: Installation) -> Leftovers:
         workspaces=sorted(os.listdir(folder)) if folder.is_dir() else (),
         live=sessions,
         blobs=_stored(settings.cas),
+        links=_links(settings.cas),
         temporaries=sorted(os.listdir(settings.cas / "tmp")),
     )
 
 
 def _stored(cas: Path) -> frozenset[str]:
     return frozenset(f"sha256:{path.name}" for path in (cas / "blobs" / "sha256").glob("??/??/*"))
+
+
+def _links(cas: Path) -> dict[str, frozenset[str]]:
+    """What digests stand in each blob that could be a document."""
+    links = {}
+    for path in (cas / "blobs" / "sha256").glob("??/??/*"):
+        with contextlib.suppress(OSError):
+            if path.stat().st_size <= DOCUMENT_OCTETS and (found := _DIGEST.findall(path.read_bytes())):
+                links[f"sha256:{path.name}"] = frozenset(digest.decode() for digest in found)
+    return links
 
 
 def versions(api: Api, installation: Installation) -> dict[str, str]:
@@ -104,17 +136,19 @@ def settle(problems: Callable[[], list[str]], seconds: float = SETTLE_SECONDS) -
     return found
 
 
-def verdict(installation: Installation, api: Api, namespace: str, told: Acknowledged) -> list[str]:
-    """Everything that I1, I2, I4 and I5 find wrong after the work has converged."""
+def verdict(installation: Installation, api: Api, work: tuple[workload.Workload, str], told: Acknowledged) -> list[str]:
+    """Everything that I1, I2, I4, I5 and I6 find wrong after the work of that namespace has converged."""
+    wanted, namespace = work
 
     def problems() -> list[str]:
         rows = read_log(installation)
         left = leftovers(installation)
         found = workload.objects(api, namespace)
         tasks = _uids(found, "Task")
-        rounds = {uid: workload.ROUNDS[name] for name, uid in tasks.items()}
+        rounds = {uid: wanted.rounds[name] for name, uid in tasks.items() if name in wanted.rounds}
         artifacts = [item for item in found if item["kind"] == "Artifact"]
         return [
+            *(f"Task {name} is missing or too many" for name in sorted(set(tasks) ^ set(wanted.rounds))),
             *([] if told.seen and told.ids else ["no acknowledgement was seen: nothing is known about them"]),
             *acknowledged_once(rows, told),
             *runs_end_once(rows),
@@ -126,7 +160,11 @@ def verdict(installation: Installation, api: Api, namespace: str, told: Acknowle
             *all_succeeded(found),
         ]
 
-    return [*settle(problems), *verified(installation)]
+    return [
+        *settle(problems),
+        *verified(installation),
+        *settle(lambda: graph_differs(installation), GRAPH_SECONDS),
+    ]
 
 
 def accepted_tasks(rows: Sequence[LogRow], api: Api, namespace: str) -> frozenset[str]:

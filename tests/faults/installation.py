@@ -8,23 +8,27 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tests.e2e.api import Api
 from tests.e2e.stack import PROGRAMS
+from triplane.localcluster.build import ensure_binaries
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.database import prepare
 from triplane.localcluster.install import install
 from triplane.localcluster.process import Identity, ManagedProcess, is_alive, send, session_members
 from triplane.localcluster.services import Service, services
+from triplane.localcluster.webhook import address, install_webhook
 from triplane.settings import Settings
 
+EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
 LEASE_SECONDS = 8.0
 """Short, so that an outage is longer; long enough for a busy machine."""
 LOOK_SECONDS = 0.1
@@ -36,7 +40,7 @@ class Installation:
     """Control plane, Postgres, gateway, operator and runner of one home."""
 
     def __init__(self, home: Path, *, lease_seconds: float) -> None:
-        self.settings = Settings(home=home, programs=PROGRAMS, lease_seconds=lease_seconds)
+        self.settings = Settings(home=home, programs=_programs(home / "programs"), lease_seconds=lease_seconds)
         self.cluster = LocalCluster(self.settings, fsync=False)
         self.services: dict[str, Service] = {service.name: service for service in services(self.settings)}
         self.restarted: list[str] = []
@@ -49,24 +53,35 @@ class Installation:
     def start(self) -> None:
         """Start everything and return when it serves."""
         asyncio.run(self._up())
-        for name in ("postgres", "gateway", "operator", "runner"):
+        for name in ("admission", "postgres", "gateway", "operator", "runner"):
             self.services[name].process.start()
             self.wait_ready(name)
             if name == "postgres":
                 asyncio.run(prepare(self.settings))
+            elif name == "admission":
+                asyncio.run(self._register())
         self._keeper.start()
 
     async def _up(self) -> None:
         await self.cluster.up()
+        components = self.cluster.components(await ensure_binaries(self.settings.cache, lambda _line: None))
+        self.services |= {process.name: Service(process, probe) for process, probe in components}
         async with self.cluster.api_server() as server:
             await install(server, self.settings.secrets)
+
+    async def _register(self) -> None:
+        async with self.cluster.api_server() as server:
+            assert server.authority is not None
+            await install_webhook(server, address(self.settings.run), server.authority)
 
     def stop(self) -> None:
         """Stop everything; the home is the caller's to remove."""
         self._ending.set()
         if self._keeper.is_alive():
             self._keeper.join()
-        for service in reversed(self.services.values()):
+        for service in self.services.values():
+            if (identity := service.process.running()) is not None:
+                send(identity, signal.SIGCONT)
             asyncio.run(service.process.stop(at_once=True))
         asyncio.run(self.cluster.down())
 
@@ -90,6 +105,29 @@ class Installation:
             self._start_again(name)
             with self._lock:
                 self._held.discard(name)
+
+    @contextmanager
+    def given(self, name: str, **env: str) -> Iterator[None]:
+        """The process runs with these variables too; afterwards without them. Both are restarts."""
+        process = self.services[name].process
+        before = dict(process.env)
+        self._replace(name, {**before, **env})
+        try:
+            self.wait_ready(name)
+            yield
+        finally:
+            self._replace(name, before)
+            self.wait_ready(name)
+
+    def _replace(self, name: str, env: Mapping[str, str]) -> None:
+        with self._lock:
+            self._held.add(name)
+        process = self.services[name].process
+        asyncio.run(process.stop(at_once=True))
+        process.env = dict(env)
+        self._start_again(name)
+        with self._lock:
+            self._held.discard(name)
 
     def arm(self, name: str, failpoint: str) -> Identity:
         """Replace a held process by one that kills itself at ``failpoint``; returns when it serves."""
@@ -125,6 +163,17 @@ class Installation:
             assert time.monotonic() < deadline, f"{name} outlives SIGKILL"
             time.sleep(0.01)
 
+    @contextmanager
+    def frozen(self, name: str) -> Iterator[None]:
+        """The process is stopped (SIGSTOP) for the time of the block."""
+        identity = self.services[name].process.running()
+        assert identity is not None, f"{name} does not run"
+        assert send(identity, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            send(identity, signal.SIGCONT)
+
     def wait_ready(self, name: str, *, while_alive: Identity | None = None, seconds: float = 60.0) -> None:
         """Return when the service says that it serves, or when ``while_alive`` has ended."""
         service, deadline = self.services[name], time.monotonic() + seconds
@@ -153,6 +202,13 @@ class Installation:
             if process.running() is None:
                 asyncio.run(process.stop())  # also what an ended one left behind
                 process.start()
+
+
+def _programs(folder: Path) -> Path:
+    """The tests' programs and the examples' in one folder."""
+    for source in (PROGRAMS, EXAMPLES / "programs"):
+        shutil.copytree(source, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
 
 
 def processes_in(sessions: Path) -> Sequence[int]:

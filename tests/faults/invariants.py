@@ -52,6 +52,8 @@ class Leftovers:
     live: Sequence[str] = ()
     """Sessions with a claimed or started run."""
     blobs: frozenset[str] = frozenset()
+    links: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Blob to the digests that stand in it: a spec names its inputs, a snapshot its program."""
     temporaries: Sequence[str] = ()
 
 
@@ -135,14 +137,14 @@ def silent(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
 
 
 def nothing_left(rows: Sequence[LogRow], left: Leftovers) -> list[str]:
-    """I4: no process, workspace, lease, temporary file, nor a blob that the log does not name."""
-    named = {digest for row in rows for digest in _digests(row.entry)}
+    """I4: no process, workspace, lease, temporary file, nor a blob to which nothing leads from the log."""
+    named = _reached({digest for row in rows for digest in _digests(row.entry)}, left.links)
     return [
         *(f"process {pid} of a session still lives" for pid in left.processes),
         *(f"workspace {name} is still there" for name in left.workspaces),
         *(f"session {uid} still holds a lease" for uid in left.live),
         *(f"temporary file {name} is still there" for name in left.temporaries),
-        *(f"blob {digest} is named by nothing in the log" for digest in sorted(left.blobs - named)),
+        *(f"blob {digest} is named by nothing in the log or below it" for digest in sorted(left.blobs - named)),
     ]
 
 
@@ -153,6 +155,16 @@ def blobs_there(rows: Sequence[LogRow], blobs: frozenset[str]) -> list[str]:
         for row in rows
         for digest in row.entry.get("blobs") or ()
         if digest not in blobs
+    ]
+
+
+def same_digests(undisturbed: Mapping[tuple[str, str], str], found: Mapping[tuple[str, str], str]) -> list[str]:
+    """I2: the programs are deterministic, so every output (Task, name) is what it is when nothing disturbs the work."""
+    return [
+        f"output {output} of Task {task} is {found.get((task, output), 'missing')}, "
+        f"undisturbed it is {undisturbed.get((task, output), 'missing')}"
+        for task, output in sorted(undisturbed.keys() | found.keys())
+        if undisturbed.get((task, output)) != found.get((task, output))
     ]
 
 
@@ -185,6 +197,16 @@ def all_succeeded(objects: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _about(row: LogRow, uid: str) -> bool:
     return bool(row.entry["subject"]["uid"] == uid)
+
+
+def _reached(named: set[str], links: Mapping[str, frozenset[str]]) -> set[str]:
+    """These, what stands in them, what stands in that, and so on."""
+    reached, ahead = set(named), list(named)
+    while ahead:
+        found = links.get(ahead.pop(), frozenset()) - reached
+        reached |= found
+        ahead += found
+    return reached
 
 
 def _digests(value: Any) -> set[str]:

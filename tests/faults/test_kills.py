@@ -7,10 +7,10 @@ from tests.faults.evidence import broken_silence
 from tests.faults.installation import Installation
 from tests.faults.plans import plan_of
 
-pytestmark = pytest.mark.faults
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-SEEDS = (8, 9, 12, 21, 24, 31, 42, 50)
-"""Both sides of an append, of a write to the API server, of a store transaction and of a blob; a host; Postgres."""
+SEEDS = (2, 8, 13, 14, 29, 39, 47, 50)
+"""Five during the fifty steps, three during the small work; every process is killed in one of them."""
 SILENCE_SECONDS = 30.0
 
 

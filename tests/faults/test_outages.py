@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import httpx
 import pytest
 
 from tests.e2e.api import Api
-from tests.e2e.stack import agent, condition, graph, task
+from tests.e2e.stack import condition
 from tests.faults import workload
-from tests.faults.evidence import leftovers, settle, verified
+from tests.faults.evidence import settle
 from tests.faults.installation import LEASE_SECONDS, Installation, processes_in
-from tests.faults.invariants import LogRow, explained, nothing_left, runs_end_once
-from tests.faults.witness import read_log
+from tests.faults.invariants import explained
+from tests.faults.work import UNDISTURBED, Work
 from triplane import endpoints
 
 pytestmark = pytest.mark.faults
@@ -24,77 +23,12 @@ WORK_SECONDS = LEASE_SECONDS + 10.0
 OUTAGE_SECONDS = LEASE_SECONDS + 4.0
 
 
-class Work:
-    """One Task whose agent takes its time, in a namespace of its own."""
-
-    def __init__(self, installation: Installation, api: Api, namespace: str, seconds: float) -> None:
-        self.installation = installation
-        self.api = api
-        self.namespace = namespace
-        workload.open_namespace(installation, namespace)
-        slow = agent(namespace, "worker", ["write"], SLEEP=f"{seconds:g}")
-        workload.create(installation, "alice", [graph(namespace), *slow])
-        workload.create(installation, "bob", agent(namespace, "judge", ["review"]))
-
-    def apply(self) -> None:
-        """The user asks for the Task."""
-        workload.create(self.installation, "alice", [task(self.namespace, "work")])
-
-    def wait(self, what: Callable[[Mapping[str, Any]], bool], seconds: float = 60.0) -> dict[str, Any]:
-        """The Task once ``what`` holds of its condition ``Succeeded``."""
-        deadline = time.monotonic() + seconds
-        while True:
-            items = self.api.list("Task", self.namespace).raise_for_status().json()["items"]
-            if items and what(condition(items[0], "Succeeded")):
-                found: dict[str, Any] = items[0]
-                return found
-            assert time.monotonic() < deadline, [condition(item, "Succeeded") for item in items]
-            time.sleep(0.2)
-
-    def begin(self) -> str:
-        """Apply it and return the producing session's uid when its agent works."""
-        self.apply()
-        name = self.wait(lambda found: found["reason"] == "Running")["status"]["session"]
-        sessions = self.api.list("AgentSession", self.namespace).raise_for_status().json()["items"]
-        return next(str(item["metadata"]["uid"]) for item in sessions if item["metadata"]["name"] == name)
-
-    def succeed(self) -> None:
-        """Wait for success and see that everything is sound and nothing is left."""
-        self.wait(lambda found: found["status"] == "True")
-        assert settle(self._problems) == []
-        assert verified(self.installation) == []
-
-    def events(self, uid: str) -> list[LogRow]:
-        """The log's entries about this object."""
-        return [row for row in read_log(self.installation) if row.entry["subject"]["uid"] == uid]
-
-    def types(self, uid: str) -> list[str]:
-        """The types of its entries, permits and journal left out."""
-        passing = {"run.permitted", "run.recorded", "resource.observed"}
-        return [row.type for row in self.events(uid) if row.type not in passing]
-
-    def _problems(self) -> list[str]:
-        rows = read_log(self.installation)
-        return [*runs_end_once(rows), *nothing_left(rows, leftovers(self.installation))]
-
-
-UNDISTURBED = ["session.offered", "run.claimed", "run.started", "run.finished"]
-"""One run, from its offer to its result."""
-
-
 @pytest.fixture(autouse=True)
 def _nobody_else_ends(installation: Installation) -> Iterator[None]:
     """Whoever is not killed by the test outlives it."""
     before = len(installation.restarted)
     yield
     assert installation.restarted[before:] == []
-
-
-@pytest.fixture
-def api(installation: Installation) -> Iterator[Api]:
-    """The API server as its administrator."""
-    with installation.api("admin") as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -34,7 +35,14 @@ def test_other_passages_do_nothing(value: str | None) -> None:
     assert (ended.returncode, ended.stdout.split()) == (0, ["1", "2", "3", "4", "5"])
 
 
-@pytest.mark.parametrize("value", ["here", "here:", ":1", "here:0", "here:x"])
+def test_a_passage_may_block_instead() -> None:
+    began = time.monotonic()
+    ended = run("here:2:block:1")
+    assert (ended.returncode, ended.stdout.split()) == (0, ["1", "2", "3", "4", "5"])
+    assert time.monotonic() - began >= 1
+
+
+@pytest.mark.parametrize("value", ["here", "here:", ":1", "here:0", "here:x", "here:1:block", "here:1:wait:3"])
 def test_a_value_that_would_never_fire_is_refused(value: str) -> None:
     ended = run(value)
     assert ended.returncode == 1

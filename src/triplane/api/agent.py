@@ -34,6 +34,9 @@ class AgentSpec(Model):
         Line | None,
         Field(description="Model the harness is told to use; recorded as declared, never as proven."),
     ] = None
+    max_concurrent_sessions: Annotated[
+        int | None, Field(ge=1, le=1000, description="Sessions of it at work at once; absent: no limit of its own.")
+    ] = None
     lifecycle: Annotated[AgentLifecycle, Field(description="A suspended Agent gets no new runs.")] = (
         AgentLifecycle.ACTIVE
     )

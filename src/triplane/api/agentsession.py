@@ -64,6 +64,16 @@ class AgentSessionStatus(StatusModel):
     requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
     run: Annotated[int, Field(ge=0, description="The current run, from 1.")] = 0
     runner: Annotated[str | None, Field(max_length=253, description="Runner of the current run.")] = None
+    started_at: Annotated[
+        str | None, Field(max_length=64, description="When the program of the current run began (RFC 3339).")
+    ] = None
+    ended_at: Annotated[str | None, Field(max_length=64, description="When the current run ended (RFC 3339).")] = None
+    duration_milliseconds: Annotated[
+        int | None, Field(ge=0, description="From the program's start to the run's end, outputs uploaded.")
+    ] = None
+    first_byte_milliseconds: Annotated[
+        int | None, Field(ge=0, description="From the program's start to the first it reported; told at the run's end.")
+    ] = None
     outputs: Annotated[
         list[SessionOutput],
         Field(default_factory=list, max_length=64, description="Outputs of the last run."),

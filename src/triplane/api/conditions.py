@@ -10,6 +10,7 @@ CONDITION_TYPES: Mapping[str, str] = {
     "False means rejected.",
     "ResolvedRefs": "Every object the spec names exists. It heals by itself once the missing one is applied.",
     "Isolated": "The run is sandboxed (AgentSession). False only where `allowUnisolated` is set.",
+    "Suspended": "Somebody holds it on purpose (Task, and its Node or Graph): nothing is launched. Absent otherwise.",
     "Reconciling": "The operator is working towards the spec (kstatus, abnormal-true).",
     "Stalled": "Nothing more will happen until somebody acts; reason and message say who and how "
     "(kstatus, abnormal-true).",

@@ -165,6 +165,8 @@ def _convert(node: Mapping[str, Any], definitions: Mapping[str, Any], path: tupl
         }
         if flat.get("required"):
             result["required"] = list(flat["required"])
+    elif isinstance(flat.get("additionalProperties"), dict):  # a map; a rule of its kind says what keys may be
+        result["additionalProperties"] = _convert(flat["additionalProperties"], definitions, (*path, "{}"))
     elif result.get("type") == "object" and not result.get("x-kubernetes-preserve-unknown-fields"):
         raise ValueError(f"{'.'.join(path)}: an object without properties must preserve unknown fields")
     if "type" not in result:

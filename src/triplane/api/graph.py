@@ -20,6 +20,9 @@ class GraphSpec(Model):
 
     title: Annotated[Line | None, Field(description="Short title, shown by `triplane status`.")] = None
     workstream: Annotated[Workstream | None, Field(description="The outcome, in words.")] = None
+    suspend: Annotated[
+        bool, Field(description="While true no run is launched under it; runs that are at work go on.")
+    ] = False
 
 
 class WorkCounts(StatusModel):

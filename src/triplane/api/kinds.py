@@ -1,4 +1,4 @@
-"""The nine kinds of this version, by name."""
+"""The kinds of this version, by name."""
 
 from collections.abc import Mapping
 
@@ -12,8 +12,10 @@ from triplane.api.meta import Resource
 from triplane.api.node import Node
 from triplane.api.review import Review
 from triplane.api.task import Task
+from triplane.api.workflow import Workflow
 
 KINDS: Mapping[str, type[Resource]] = {
-    cls.kind_name(): cls for cls in (Graph, Node, Task, Agent, Harness, Capability, AgentSession, Artifact, Review)
+    cls.kind_name(): cls
+    for cls in (Graph, Workflow, Node, Task, Agent, Harness, Capability, AgentSession, Artifact, Review)
 }
 """Kind name to model, in the order in which lists of kinds are shown."""

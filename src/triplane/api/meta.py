@@ -139,6 +139,30 @@ TERMINAL: frozenset[State] = frozenset(
 )
 
 
+class WaitingReason(StrEnum):
+    """Why a step that could go on does not."""
+
+    DEPENDENCY = "dependency"
+    CONDITION_FALSE = "condition_false"
+    RATE_LIMIT = "rate_limit"
+    RETRY_BACKOFF = "retry_backoff"
+    HUMAN_INPUT = "human_input"
+    EXTERNAL_CALLBACK = "external_callback"
+    QUEUED = "queued"
+
+
+WAITING: Mapping[WaitingReason, str] = {
+    WaitingReason.DEPENDENCY: "Tasks it depends on are not settled, or something it names does not exist.",
+    WaitingReason.CONDITION_FALSE: "It was skipped: its condition is false.",
+    WaitingReason.RATE_LIMIT: "Its Agent has as many sessions at work as `maxConcurrentSessions` allows.",
+    WaitingReason.RETRY_BACKOFF: "A run did not succeed; `nextRunAt` says when the next one may begin.",
+    WaitingReason.HUMAN_INPUT: "Somebody must act: it is suspended or stalled.",
+    WaitingReason.EXTERNAL_CALLBACK: "Something outside must answer; nothing gives this reason yet.",
+    WaitingReason.QUEUED: "It waits for a runner, or for its turn in a queue.",
+}
+"""What each means (docs/reference/states.md)."""
+
+
 class LocalRef(Model):
     """A reference to an object of a known kind in the same namespace."""
 
@@ -157,30 +181,6 @@ class InputType(StrEnum):
 
     FILE = "File"
     DIRECTORY = "Directory"
-
-
-class OutputSource(Model):
-    """An accepted output of another Task."""
-
-    task: Annotated[ObjectName, Field(description="Task in the same namespace whose output is used.")]
-    output: Annotated[LocalName, Field(description="Name of that Task's output.")]
-
-
-class Input(Model):
-    """One read-only input of a Task: a stored blob, or an accepted output of another Task."""
-
-    name: Annotated[LocalName, Field(description="Name under /work/inputs.")]
-    digest: Annotated[
-        Digest | None, Field(description="Digest of a blob stored in this namespace with `triplane blob put`.")
-    ] = None
-    from_: Annotated[
-        OutputSource | None,
-        Field(alias="from", description="Take an accepted output of another Task; waits until it is accepted."),
-    ] = None
-    type: Annotated[
-        InputType,
-        Field(description="File: the blob itself. Directory: a tar made by `triplane blob put`, unpacked."),
-    ] = InputType.FILE
 
 
 class Output(Model):
@@ -298,7 +298,7 @@ class KindInfo:
 
 
 class Resource(StatusModel):
-    """Base of the nine kinds. Subclasses add ``spec`` and, but for Review, ``status``."""
+    """Base of our kinds. Subclasses add ``spec`` and, but for Review, ``status``."""
 
     info: ClassVar[KindInfo]
 

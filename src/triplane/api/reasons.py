@@ -26,13 +26,14 @@ REASONS: Mapping[str, Reason] = {
     "AgentNotFound": Reason("An `agentRef` names an Agent that does not exist.", "whoever applies the Agent"),
     "CapabilityNotFound": Reason("A required Capability does not exist.", "whoever applies the Capability"),
     "HarnessNotFound": Reason("The Agent's Harness does not exist.", "whoever applies the Harness"),
-    "TaskNotFound": Reason("An input comes from a Task that does not exist.", "whoever applies the Task"),
-    "InputNotAccepted": Reason("An input comes from a Task that is not accepted.", "that Task's people and agents"),
+    "TaskNotFound": Reason("A Task that must come first does not exist.", "whoever applies the Task"),
+    "AwaitingDependency": Reason("Tasks that must come first are not over.", "those Tasks' people and agents"),
     "InputNotStored": Reason(
         "An input's digest was not stored in the Task's namespace.",
         "whoever has the content: `triplane blob put -n NAMESPACE`",
     ),
-    "OutputNotFound": Reason("An input names an output its Task does not have.", "whoever corrects the name"),
+    "WorkflowNotFound": Reason("`workflowRef` names a Workflow that does not exist.", "whoever applies the Workflow"),
+    "QueueTurn": Reason("Earlier Nodes of the queue are not over.", _OPERATOR),
     "ResolvedRefs": Reason("Every reference resolves.", _NOBODY),
     # Stalled
     "ContractConflict": Reason(
@@ -44,10 +45,35 @@ REASONS: Mapping[str, Reason] = {
     "NoIndependentReviewer": Reason(
         "Nobody eligible to review is independent of the producer.", "a user other than the producing Agent's"
     ),
-    "TaskNameTaken": Reason("A Task of the step's name belongs to something else.", "whoever deletes or renames it"),
+    "TaskNameTaken": Reason("A Task of a step's name belongs to something else.", "whoever deletes or renames it"),
+    "DependencyCycle": Reason(
+        "The steps, or Tasks, wait for each other.", "whoever breaks the cycle that is spelled out"
+    ),
+    "DuplicateStep": Reason("Two steps have one name, or would be one Task.", "whoever renames one"),
+    "UnknownStep": Reason("A step is named that is not there.", "whoever corrects the name"),
+    "DuplicateEdge": Reason("One thing is taken twice to the same place.", "whoever removes one of the two"),
+    "EdgeInvalid": Reason("An edge has no source, two, or a `to` that its merge does not know.", "whoever mends it"),
+    "LimitExceeded": Reason(
+        "Too many steps, dependencies or dependents, too deep, or too large.", "whoever divides the work"
+    ),
+    "ConditionInvalid": Reason("A condition cannot be compiled, or costs too much.", "whoever mends the expression"),
+    "ParameterUnknown": Reason(
+        "A parameter is used or set that is not declared.", "whoever declares it or corrects the name"
+    ),
+    "ParameterMissing": Reason("A parameter without a default is not set.", "whoever sets it"),
+    "ParameterInvalid": Reason("A parameter's value is not of its type.", "whoever corrects it"),
+    "StepInvalid": Reason("With parameters put in, a step breaks a rule for Tasks.", "whoever changes the value"),
+    "PlanLost": Reason("The blob of what the Node runs is gone or damaged.", "whoever makes a new Node"),
+    "TaskRefused": Reason(
+        "The API server refuses a Task of the Node; the message says why.", "whoever may lift that, such as a quota"
+    ),
     # Under way
     "Working": Reason("The operator is taking the next step.", _OPERATOR),
     "Offered": Reason("The session waits for its launch permit.", _OPERATOR),
+    "AgentAtLimit": Reason(
+        "The Agent has as many sessions at work as `maxConcurrentSessions` allows.", "nobody; it goes on by itself"
+    ),
+    "RetryBackoff": Reason("A run did not succeed; the next one waits its time.", _OPERATOR),
     "Queued": Reason("A run waits for a free runner.", "nobody, unless no runner is up"),
     "Starting": Reason("A runner is preparing the run.", _NOBODY),
     "Running": Reason("The agent is at work.", "the agent"),
@@ -62,6 +88,8 @@ REASONS: Mapping[str, Reason] = {
     # Good ends
     "Accepted": Reason("An independent Review approved exactly these outputs.", _NOBODY),
     "Approved": Reason("Reviewed: approved.", _NOBODY),
+    "ConditionFalse": Reason("Skipped: `when` is false.", _NOBODY),
+    "InputsSkipped": Reason("Skipped: nothing was produced for one of its inputs.", _NOBODY),
     "Completed": Reason("The run ended well and left what was asked.", _NOBODY),
     "Observed": Reason("The Graph is there and counted.", _NOBODY),
     "Ready": Reason("It can be used.", _NOBODY),
@@ -70,15 +98,33 @@ REASONS: Mapping[str, Reason] = {
     "Rejected": Reason("Reviewed: rejected, with findings.", "the producing agent, if a rework is left"),
     "NotAccepted": Reason("The Task ended without accepting this.", _NOBODY),
     "ReworksExhausted": Reason("Rejected more often than `maxReworks` allows.", "whoever makes a new Task"),
+    "DependencyFailed": Reason(
+        "A Task that must come first failed or was cancelled.", "whoever mends that and makes both anew"
+    ),
+    "ConditionFailed": Reason("A condition has no value: it fails on what it sees.", "whoever makes a new Task"),
+    "OutputNotFound": Reason("An input takes an output its Task was accepted without.", "whoever makes a new Task"),
+    "InputPathMissing": Reason("An input takes a value that the output does not have.", "whoever makes a new Task"),
+    "InputNotMergeable": Reason("The outputs cannot be merged as the input asks.", "whoever makes a new Task"),
+    "InputTooLarge": Reason("A composed input would be too large.", "whoever makes a new Task"),
     "SessionRevoked": Reason("The session was revoked.", "whoever makes a new Task"),
     "GraphDeleted": Reason("The Graph was deleted after work began.", "whoever makes a new Task"),
     "NodeDeleted": Reason("The Node was deleted after work began.", "whoever makes a new Node"),
-    "TaskFailed": Reason("The Node's Task failed and was deleted since.", "whoever makes a new Node"),
+    "TaskFailed": Reason("A Task of the Node failed and was deleted since.", "whoever makes a new Node"),
+    "StepsFailed": Reason("Several steps of the Node failed; the message names the first.", "whoever makes a new Node"),
+    "Cancelled": Reason("Somebody set `cancel`.", "whoever makes it anew"),
+    "FailFast": Reason("Another step failed, and the Node's `failureMode` is FailFast.", "whoever makes a new Node"),
+    "Replaced": Reason("A later Node of the queue took its place.", _NOBODY),
     "Revoked": Reason("The session or run was revoked, and stopped.", _NOBODY),
-    "Suspended": Reason("The Agent is suspended and gets no new runs.", "whoever owns the Agent"),
+    "Suspended": Reason(
+        "Somebody suspended the Agent, or the Task, its Node or its Graph: no run is launched.",
+        "whoever suspended it, when it is to go on",
+    ),
     # Bad ends of a run
     "HarnessFailed": Reason("The program ended with an exit code other than 0.", "whoever keeps the program"),
     "TimedOut": Reason("The run took longer than `timeoutSeconds` and was killed.", "whoever sets the limit"),
+    "IdleTimeout": Reason(
+        "The program reported nothing for `idleTimeoutSeconds` and was killed.", "whoever keeps the program"
+    ),
     "NoReflection": Reason("The program ended well but did not reflect.", "whoever keeps the program"),
     "OutputMissing": Reason("A declared output was not left behind.", "whoever keeps the program"),
     "OutputRefused": Reason("An output is a link, a device, too large or out of bounds.", "whoever keeps the program"),

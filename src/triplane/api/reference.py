@@ -6,7 +6,7 @@ from typing import Any
 from triplane.api.conditions import CONDITION_TYPES
 from triplane.api.crd import CATEGORY, render
 from triplane.api.kinds import KINDS
-from triplane.api.meta import PHASE_OF, TERMINAL, Phase, Resource, State
+from triplane.api.meta import PHASE_OF, TERMINAL, WAITING, Phase, Resource, State
 from triplane.api.reasons import REASONS
 from triplane.api.text import API_VERSION, GROUP, PLAIN_LINE, PLAIN_TEXT
 
@@ -75,6 +75,14 @@ def states_page() -> str:
             f"| `{state}` | {PHASE_OF[state]} | {'yes' if state in TERMINAL else ''} |"
             for state in sorted(State, key=lambda each: (list(Phase).index(PHASE_OF[each]), each))
         ),
+        "",
+        "## Why it waits",
+        "",
+        "`status.waitingReason` of a Node (and each of its steps) and a Task, while it could go on and does not.",
+        "",
+        "| waitingReason | means |",
+        "|---|---|",
+        *(f"| `{reason}` | {_cell(meaning)} |" for reason, meaning in WAITING.items()),
         "",
         "## Conditions",
         "",

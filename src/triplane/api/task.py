@@ -7,19 +7,17 @@ from pydantic import Field
 from triplane.api.meta import (
     Column,
     Conditions,
-    Input,
     KindInfo,
     LocalRef,
-    Model,
-    Output,
     Phase,
     Resource,
-    ReviewPolicy,
     Rule,
     State,
     StatusModel,
+    WaitingReason,
 )
-from triplane.api.text import Digest, Line, LocalName, ObjectName, Prose, UserName
+from triplane.api.text import PLAIN_TEXT, Digest, Line, LocalName, ObjectName, UserName
+from triplane.api.work import MAX_DEPENDENCIES, PARAMETER_NAMES, WORK_RULES, Work
 
 
 def _immutable(field: str) -> Rule:
@@ -33,86 +31,22 @@ IMMUTABLE_WORK = tuple(
     for field in (
         "graphRef",
         "nodeRef",
+        "step",
         "onBehalfOf",
         "objective",
         "definitionOfDone",
         "agentRef",
         "requiredCapabilities",
+        "model",
+        "dependsOn",
+        "when",
+        "parameters",
         "inputs",
         "outputs",
     )
 )
 """What was asked for stays; who reviews, how often and how long may still be changed."""
-ONE_ASSIGNEE = Rule(
-    "has(self.agentRef) || (has(self.requiredCapabilities) && size(self.requiredCapabilities) > 0)",
-    "name an agentRef, or requiredCapabilities to choose an Agent by",
-)
-ONE_REVIEWER = Rule(
-    "!has(self.review) || [has(self.review.agentRef), has(self.review.capability), has(self.review.people)]"
-    ".filter(x, x).size() <= 1",
-    "name at most one of review.agentRef, review.capability and review.people",
-)
-ONE_SOURCE = Rule(
-    "!has(self.inputs) || self.inputs.all(i, has(i.digest) != has(i.from))",
-    "each input has either a digest or a from",
-)
-RESERVED_INPUT = Rule(
-    "!has(self.inputs) || self.inputs.all(i, i.name != 'outputs')",
-    "an input may not be named outputs: reviewers find the outputs under that name",
-)
-UNIQUE_OUTPUT_PATHS = Rule(
-    "!has(self.outputs) || self.outputs.all(o, self.outputs.filter(p, p.path == o.path).size() == 1)",
-    "two outputs have the same path",
-)
-PROSE_CAP = Rule(
-    "size(bytes(self.objective)) + (has(self.definitionOfDone) ? size(bytes(self.definitionOfDone)) : 0) <= 131072",
-    "objective and definitionOfDone together exceed 128 KiB of UTF-8: put longer text into an input",
-)
-
-
-class Work(Model):
-    """What a Task asks for; a Node's inline step has the same fields."""
-
-    objective: Annotated[Prose, Field(min_length=1, description="What must be achieved.")]
-    definition_of_done: Annotated[
-        Prose | None,
-        Field(description="How a reviewer tells that it is done; given to producer and reviewer."),
-    ] = None
-    agent_ref: Annotated[LocalRef | None, Field(description="The Agent that does the work.")] = None
-    required_capabilities: Annotated[
-        list[LocalName] | None,
-        Field(
-            max_length=16,
-            description="Capabilities the Agent must have; an output contract of a Capability of that name holds.",
-            json_schema_extra={"x-kubernetes-list-type": "set"},
-        ),
-    ] = None
-    inputs: Annotated[
-        list[Input] | None,
-        Field(
-            max_length=64,
-            description="Read-only inputs of the run.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = None
-    outputs: Annotated[
-        list[Output] | None,
-        Field(
-            max_length=32,
-            description="Outputs the run must leave, beside those its Capabilities' contracts name.",
-            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
-        ),
-    ] = None
-    review: Annotated[ReviewPolicy | None, Field(description="Who reviews; default: capability `review`.")] = None
-    max_retries: Annotated[int, Field(ge=0, le=10, description="Runs after a failed one.")] = 1
-    max_reworks: Annotated[int, Field(ge=0, le=10, description="Runs after a rejected review.")] = 1
-    timeout_seconds: Annotated[
-        int,
-        Field(ge=1, le=86400, description="Longest time one run may take; then its process tree is killed."),
-    ] = 3600
-
-
-WORK_RULES = (ONE_ASSIGNEE, ONE_REVIEWER, ONE_SOURCE, RESERVED_INPUT, UNIQUE_OUTPUT_PATHS, PROSE_CAP)
+ParameterValue = Annotated[str, Field(max_length=4096, pattern=PLAIN_TEXT)]
 
 
 class TaskSpec(Work):
@@ -125,6 +59,30 @@ class TaskSpec(Work):
     on_behalf_of: Annotated[UserName | None, Field(description="Requester of the Node; only the operator sets it.")] = (
         None
     )
+    step: Annotated[
+        LocalName | None,
+        Field(description="Name of the step it was made of, as conditions know it; only the operator sets it."),
+    ] = None
+    parameters: Annotated[
+        dict[str, ParameterValue] | None,
+        Field(max_length=64, description="Parameters of its Node, for conditions; only the operator sets it."),
+    ] = None
+    depends_on: Annotated[
+        list[ObjectName] | None,
+        Field(
+            max_length=MAX_DEPENDENCIES,
+            description="Tasks that must be accepted or skipped before it, beside those its inputs come from.",
+            json_schema_extra={"x-kubernetes-list-type": "set"},
+        ),
+    ] = None
+    suspend: Annotated[bool, Field(description="While true no run is launched; a run that is at work goes on.")] = False
+    cancel: Annotated[
+        bool, Field(description="True ends it for good: running sessions are stopped with their process trees.")
+    ] = False
+    ttl_seconds_after_finished: Annotated[
+        int | None,
+        Field(ge=0, le=31536000, description="Delete the object so long after its end; the evidence stays."),
+    ] = None
 
 
 class TaskOutput(StatusModel):
@@ -142,18 +100,31 @@ class TaskStatus(StatusModel):
     phase: Annotated[Phase, Field(description="Summary for columns and field selectors.")] = Phase.PENDING
     state: Annotated[State, Field(description="Detailed state (docs/reference/states.md).")] = State.PENDING
     requested_at: Annotated[str | None, Field(max_length=64, description="Last triplane.dev/requestedAt seen.")] = None
+    waiting_reason: Annotated[
+        WaitingReason | None, Field(description="Why it does not go on now (docs/reference/states.md).")
+    ] = None
     agent: Annotated[str | None, Field(max_length=253, description="The Agent doing the work.")] = None
     session: Annotated[str | None, Field(max_length=253, description="The current producing session.")] = None
     reviewer: Annotated[str | None, Field(max_length=1024, description="Who reviews.")] = None
     review_session: Annotated[str | None, Field(max_length=253, description="The current review session.")] = None
     round: Annotated[int, Field(ge=0, description="Review round, from 1.")] = 0
     runs: Annotated[int, Field(ge=0, description="Runs of the producing session so far.")] = 0
+    retries: Annotated[int, Field(ge=0, description="Runs made because one failed or was lost.")] = 0
+    next_run_at: Annotated[
+        str | None, Field(max_length=64, description="When the next run may begin, while it backs off.")
+    ] = None
+    started_at: Annotated[str | None, Field(max_length=64, description="When its first run began.")] = None
+    completed_at: Annotated[str | None, Field(max_length=64, description="When it was over.")] = None
+    duration_seconds: Annotated[int, Field(ge=0, description="From the first run to the end, whole seconds.")] = 0
     outputs: Annotated[
         list[TaskOutput],
         Field(default_factory=list, max_length=64, description="Outputs of the current round."),
     ]
     artifact: Annotated[str | None, Field(max_length=16, description="Short digest of the first output.")] = None
     tokens: Annotated[int, Field(ge=0, description="Tokens spent by all runs, as the harnesses report.")] = 0
+    cost_minor_units: Annotated[
+        int, Field(ge=0, description="Cost of all runs in minor units of the currency, as the harnesses report.")
+    ] = 0
     findings: Annotated[
         list[Line], Field(default_factory=list, max_length=20, description="Findings of the last rejection.")
     ]
@@ -178,7 +149,12 @@ class Task(Resource):
         ),
         ready_condition="Succeeded",
         selectable=(".status.phase", ".spec.graphRef.name"),
-        spec_rules=(*WORK_RULES, *IMMUTABLE_WORK),
+        spec_rules=(
+            *WORK_RULES,
+            *IMMUTABLE_WORK,
+            PARAMETER_NAMES,
+            Rule("!oldSelf.cancel || self.cancel", "cancel cannot be taken back: make a new Task"),
+        ),
         status_defaults={"phase": "Pending", "state": "pending"},
     )
     spec: TaskSpec

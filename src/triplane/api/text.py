@@ -27,6 +27,8 @@ PLAIN_TEXT = rf"^[^\x{{0000}}-\x{{0008}}\x{{000B}}\x{{000C}}\x{{000E}}-\x{{001F}
 """No control characters other than tab and newlines, nothing invisible and nothing bidirectional."""
 PLAIN_LINE = rf"^[^\x{{0000}}-\x{{001F}}\x{{007F}}-\x{{009F}}{_INVISIBLE}]*$"
 """As PLAIN_TEXT, and on one line: no tab, no newline."""
+PLAIN_POINTER = rf"^(/([^~/\x{{0000}}-\x{{001F}}\x{{007F}}-\x{{009F}}{_INVISIBLE}]|~[01])*)*$"
+"""A JSON Pointer (RFC 6901, section 3) without characters a reader does not see."""
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DIGEST = r"^sha256:[0-9a-f]{64}$"
 RELATIVE_PATH = r"^[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*$"

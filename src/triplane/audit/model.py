@@ -75,6 +75,8 @@ class EventFilter:
     namespace: str | None = None
     name: str | None = None
     uid: str | None = None
+    uids: frozenset[str] = frozenset()
+    """Subjects; empty means all."""
     stream: str | None = None
     actor: str | None = None
 

@@ -21,6 +21,7 @@ _WORD: Final[Schema] = {"type": "string", "pattern": "^[A-Z][A-Za-z0-9]{0,63}$"}
 _NAME: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 253}
 _UID: Final[Schema] = {"type": "string", "minLength": 1, "maxLength": 128}
 _DIGEST: Final[Schema] = {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"}
+_UIDS: Final[Schema] = {"type": "array", "items": _UID}
 _COUNT: Final[Schema] = {"type": "integer", "minimum": 0}
 _ORDINAL: Final[Schema] = {"type": "integer", "minimum": 1}
 _FLAG: Final[Schema] = {"type": "boolean"}
@@ -86,7 +87,13 @@ TYPES: Final[Mapping[str, EventType]] = {
             "A generation of a resource was seen; its spec is the blob.",
             n="generation",
             required={"specDigest": _DIGEST},
-            optional={"skippedFrom": _ORDINAL, "skippedTo": _ORDINAL},
+            optional={
+                "skippedFrom": _ORDINAL,
+                "skippedTo": _ORDINAL,
+                "ownerUid": _UID,
+                "requester": _UID,
+                "labelsDigest": _DIGEST,
+            },
         ),
         _type(
             "resource.gone",
@@ -100,7 +107,13 @@ TYPES: Final[Mapping[str, EventType]] = {
             n="round",
             key="role, and from the second choice on `.` and its ordinal",
             required={"role": _NAME, "round": _COUNT, "agentUid": _UID, "agentName": _NAME},
-            optional={"ordinal": _COUNT, "agentPrincipal": _UID, "harnessPrincipal": _UID},
+            optional={
+                "ordinal": _COUNT,
+                "agentPrincipal": _UID,
+                "harnessPrincipal": _UID,
+                "ownerUid": _UID,
+                "dependsOn": _UIDS,
+            },
         ),
         _type(
             "session.offered",
@@ -186,7 +199,7 @@ TYPES: Final[Mapping[str, EventType]] = {
                 "verdict": {"enum": ["Approve", "Reject"]},
                 "subjects": _SUBJECTS,
             },
-            optional=_REVIEW,
+            optional={**_REVIEW, "artifactUids": _UIDS},
         ),
         _type(
             "task.accepted",
@@ -213,6 +226,63 @@ TYPES: Final[Mapping[str, EventType]] = {
             "Nothing further will be tried; the message is the blob.",
             n="round",
             required={"round": _COUNT, "reason": _WORD, "messageDigest": _DIGEST},
+        ),
+        _type(
+            "task.skipped",
+            "The Task is not done: its condition is false, or nothing it needs was produced; the message is the blob.",
+            n="1",
+            required={"reason": _WORD, "messageDigest": _DIGEST},
+            optional={
+                "values": {
+                    "type": "object",
+                    "properties": {
+                        "steps": {
+                            "type": "array",
+                            "items": {"type": "object", "required": ["step", "state"]},
+                        }
+                    },
+                }
+            },
+        ),
+        _type(
+            "input.composed",
+            "What other Tasks produced became an input; the blob is the input.",
+            n="1",
+            key="input name, and from the 17th edge on `.` and a number",
+            required={
+                "input": _NAME,
+                "merge": _WORD,
+                "digest": _DIGEST,
+                "edges": {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "required": ["taskUid", "output", "digest"],
+                        "properties": {
+                            "taskUid": _UID,
+                            "step": _NAME,
+                            "output": _NAME,
+                            "digest": _DIGEST,
+                            "path": _TEXT,
+                            "to": _TEXT,
+                        },
+                    },
+                },
+            },
+        ),
+        _type(
+            "node.planned",
+            "The steps a Node runs, with parameters and overrides applied; the plan is the blob.",
+            n="1",
+            required={"planDigest": _DIGEST, "steps": _ORDINAL},
+            optional={"workflowUid": _UID, "workflowGeneration": _ORDINAL},
+        ),
+        _type(
+            "node.aborted",
+            "Every unfinished step of the Node is cancelled.",
+            n="1",
+            required={"reason": _WORD},
+            optional={"step": _NAME, "nodeUid": _UID},
         ),
         _type("task.stalled", "Someone must act.", n="generation", key="reason", required={"reason": _WORD}),
         _type("blob.quarantined", "A stored blob was not what was stored.", n="from 1", required={"digest": _DIGEST}),

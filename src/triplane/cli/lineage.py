@@ -1,13 +1,14 @@
-"""``triplane lineage``: where an artifact comes from, also after everything was deleted."""
+"""``triplane lineage``: where a thing comes from and what came of it, also after everything was deleted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
-from triplane.cli.output import Format, FormatOption, emit, one_line, short
-from triplane.errors import NotFound
+from triplane.cli.output import Format, emit, one_line, short
+from triplane.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from triplane.cli.gateway import Gateway
@@ -16,23 +17,97 @@ Document = Mapping[str, Any]
 Branch = tuple[str, Sequence["Branch"]]
 
 
+class LineageFormat(StrEnum):
+    """Output formats."""
+
+    TREE = "tree"
+    JSON = "json"
+    YAML = "yaml"
+    DOT = "dot"
+    SVG = "svg"
+
+
 def lineage(
-    thing: Annotated[str, typer.Argument(metavar="ARTIFACT|DIGEST", help="Name, UID or sha256:… digest.")],
+    thing: Annotated[
+        str,
+        typer.Argument(
+            metavar="OBJECT", help="KIND/NAME, the name or UID of an Artifact, or a sha256:… digest of any blob."
+        ),
+    ],
+    up: Annotated[bool, typer.Option("--up", help="Where it came from, through every step.")] = False,
+    down: Annotated[bool, typer.Option("--down", help="What came of it.")] = False,
+    both: Annotated[bool, typer.Option("--both", help="Both.")] = False,
+    depth: Annotated[
+        int | None, typer.Option("--depth", help="Edges to follow; default: 64.", min=1, max=256, show_default=False)
+    ] = None,
     namespace: NamespaceOption = None,
-    output: FormatOption = Format.TABLE,
+    output: Annotated[LineageFormat, typer.Option("--output", "-o", help="Output format.")] = LineageFormat.TREE,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
-    """Show digest → task → session → run → inputs → review → as-run record."""
+    """Show where a thing came from, or what came of it.
+
+    Of an artifact and without a direction: the record of how it was made, digest → task → session → run → inputs →
+    review → as-run record. With --up, --down or --both, or of another kind, or drawn with -o dot or -o svg: the graph
+    around it, step by step, down to the fields that inputs were composed of."""
+    if up + down + both > 1:
+        raise InvalidInput("choose one of --up, --down and --both")
+    drawn = output in (LineageFormat.DOT, LineageFormat.SVG)
     with gateway(kubeconfig, context, namespace) as opened:
         place = namespace or access(kubeconfig, context).namespace
-        documents = find(opened, thing, place)
-    emit(documents, output, lambda: show(documents))
+        if not (up or down or both or depth or drawn) and _is_artifact(thing):
+            documents = find(opened, thing, place)
+            _emit(documents, output, lambda: show(documents))
+            return
+        subject = _subject(opened, thing, place)
+        document = opened.get(
+            f"/v1/provenance/{subject}",
+            way="both" if both else "down" if down else "up",
+            depth=depth,
+            namespace=place if subject.startswith("sha256:") else None,
+        )
+    _show_graph(document, output)
+
+
+def _is_artifact(thing: str) -> bool:
+    return "/" not in thing or thing.partition("/")[0].lower() in ("artifact", "artifacts")
+
+
+def _emit(value: Any, output: LineageFormat, tree: Callable[[], None]) -> None:
+    forms = {LineageFormat.JSON: Format.JSON, LineageFormat.YAML: Format.YAML}
+    emit(value, forms.get(output, Format.TABLE), tree)
+
+
+def _subject(opened: "Gateway", thing: str, namespace: str) -> str:
+    """The digest, or the UID of the newest incarnation of that name; what is no name is taken for a UID."""
+    if thing.startswith("sha256:"):
+        return thing
+    from triplane.cli.why import parse
+
+    kind, name = parse(thing if "/" in thing else f"artifact/{thing}")
+    kept = opened.get("/v1/resources", kind=kind, namespace=namespace, name=name)["resources"]
+    if kept:
+        return str(kept[0]["uid"])
+    if "/" not in thing:
+        return name
+    raise NotFound(f"no {kind} {name} is kept in namespace {namespace}; `triplane graph query -k {kind}` lists them")
+
+
+def _show_graph(document: Document, output: LineageFormat) -> None:
+    from triplane.domain.lineage_formats import dot, tree
+    from triplane.domain.lineage_svg import svg
+
+    if output is LineageFormat.DOT:
+        typer.echo(dot(document), nl=False)
+    elif output is LineageFormat.SVG:
+        typer.echo(svg(document), nl=False)
+    else:
+        _emit(document, output, lambda: typer.echo("\n".join(tree(document))))
 
 
 def find(opened: "Gateway", thing: str, namespace: str) -> list[dict[str, Any]]:
     """The lineage of every artifact that is meant; ``NotFound`` says what was looked for."""
-    name = thing.removeprefix("artifact/")
+    name = thing.partition("/")[2] or thing
     subjects = [name]
     if not name.startswith("sha256:"):
         kept = opened.get("/v1/resources", kind="Artifact", namespace=namespace, name=name)["resources"]
@@ -84,11 +159,20 @@ def _session(document: Document) -> list[Branch]:
 
 
 def _input(item: Document) -> Branch:
+    from triplane.domain.provenance import part_text
+
     origins = [
         (f"from {_thing(origin)}" + (f" of {_thing(origin['task'])}" if origin.get("task") else ""), ())
         for origin in item.get("producedBy") or ()
     ]
-    return f"{item['name']} {item['digest']}", origins
+    parts: list[Branch] = [
+        (
+            f"{part_text({**part, 'input': item['name']})} ({part['merge']}) {part['digest']}",
+            [(f"from {_thing(origin)}", ()) for origin in part.get("producedBy") or ()],
+        )
+        for part in item.get("composedOf") or ()
+    ]
+    return f"{item['name']} {item['digest']}", [*origins, *parts]
 
 
 def _review(item: Document) -> Branch:

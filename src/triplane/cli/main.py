@@ -9,7 +9,7 @@ from typing import Any
 
 import typer
 
-from triplane.cli import artifact, blob, cluster, demo, lineage, log, logs, status, up, version, why
+from triplane.cli import artifact, blob, cluster, demo, graph, lineage, log, logs, sessions, status, up, version, why
 from triplane.errors import Forbidden, InvalidInput, TriplaneError, Unavailable
 
 OK, NOT_WELL, CANNOT = 0, 1, 2
@@ -60,6 +60,8 @@ app.command("status")(status.status)
 app.command("why")(why.why)
 app.command("logs")(logs.logs)
 app.command("lineage")(lineage.lineage)
+app.command("sessions")(sessions.sessions)
+app.add_typer(graph.app, name="graph")
 app.add_typer(artifact.app, name="artifact")
 app.add_typer(blob.app, name="blob")
 app.add_typer(log.app, name="log")

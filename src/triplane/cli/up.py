@@ -44,7 +44,7 @@ def up(
         list[str] | None, typer.Option("--namespace", "-n", help="Open this one to alice and bob; repeatable.")
     ] = None,
 ) -> None:
-    """Start everything: control plane, Postgres, gateway, operator, runner. Ctrl-C before the end stops it all."""
+    """Start control plane, Postgres, webhook, gateway, operator and runner. Ctrl-C before the end stops it all."""
     chosen = with_settings(settings(), programs=programs.resolve()) if programs else settings()
     began = time.monotonic()
     asyncio.run(start(chosen, where, namespace or []))

@@ -47,8 +47,29 @@ def parse(thing: str) -> tuple[str, str]:
     raise InvalidInput(f"{thing!r} is not KIND/NAME; kinds: {known}")
 
 
+def kind_of(word: str) -> str:
+    """The kind by any name kubectl knows it by; raises ``InvalidInput`` naming them all."""
+    try:
+        return parse(f"{word}/-")[0]
+    except InvalidInput as error:
+        from triplane.api.kinds import KINDS
+
+        raise InvalidInput(f"no kind {word!r}; there are {', '.join(kind.lower() for kind in KINDS)}") from error
+
+
 def related(reader: "Reader", obj: dict[str, Any]) -> list[dict[str, Any]]:
-    """The objects that belong to it: what it waits for is often said there."""
+    """The objects that belong to it: what it waits for is often said there. Of one that is being deleted, every
+    session below it as well."""
+    found = _belonging(reader, obj)
+    if obj["metadata"].get("deletionTimestamp") and obj["kind"] in ("Graph", "Node"):
+        namespace = obj["metadata"].get("namespace", "")
+        tasks = [item for node in found if node["kind"] == "Node" for item in _belonging(reader, node)]
+        uids = {item["metadata"]["uid"] for item in (*found, *tasks)}
+        found += [item for item in reader.list("AgentSession", namespace) if item["spec"]["taskRef"]["uid"] in uids]
+    return found
+
+
+def _belonging(reader: "Reader", obj: dict[str, Any]) -> list[dict[str, Any]]:
     kind, metadata = obj["kind"], obj["metadata"]
     namespace, name, uid = metadata.get("namespace", ""), metadata["name"], metadata["uid"]
     if kind == "Graph":

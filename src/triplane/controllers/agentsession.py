@@ -1,7 +1,6 @@
 """AgentSession reconciler: projects the session store into status and closes gaps left in the log."""
 
 from triplane.api.meta import PHASE_OF
-from triplane.audit.model import EventBody
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
@@ -40,11 +39,11 @@ class AgentSessionReconciler:
 
     async def complete_log(self, view: SessionView) -> None:
         """Append what a gateway that died between its store and the log left out; the bodies are the same."""
-        bodies: list[EventBody] = []
         complete = self._complete.get(view.offer.session_uid, {})
-        for run in view.runs:
-            if complete.get(run.run) is not run.state:
-                bodies += events.run_history(view, run)
+        incomplete = [run.run for run in view.runs if complete.get(run.run) is not run.state]
+        if any(view.runs[run - 1].records for run in incomplete):
+            view = await self._context.sessions.get(view.offer.session_uid, records=True) or view
+        bodies = [body for run in incomplete for body in events.run_history(view, view.runs[run - 1])]
         if bodies:
             recorded = await self._context.log.get_many([body.id for body in bodies])
             missing = [body for body in bodies if body.id not in recorded]

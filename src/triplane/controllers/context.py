@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 import orjson
 
 from triplane.audit.digest import canonical_json
+from triplane.controllers.decided import Decided
+from triplane.controllers.documents import Documents
 from triplane.controllers.key import Key
 from triplane.errors import TooLarge
 from triplane.ports import (
@@ -13,6 +15,7 @@ from triplane.ports import (
     Cluster,
     ContentStore,
     EventLog,
+    Expressions,
     GraphStore,
     ObjectIndex,
     SessionStore,
@@ -35,26 +38,30 @@ class Context:
     principal: Callable[[str, str], Awaitable[str]]
     clock: Clock
     enqueue: Callable[[Key, float], None]
-    _documents: dict[str, object] = field(default_factory=dict)
+    expressions: Expressions
+    decided: Decided = field(default_factory=Decided)
+    """What was decided for good, of the Tasks asked about last; shared by all readers."""
+    _documents: Documents = field(default_factory=Documents)
 
     async def store_json(self, value: Mapping[str, object]) -> str:
         """Put a JSON document into the content store; returns its digest."""
         return await self.content.store(canonical_json(value))
 
     async def load_json(self, digest: str) -> object:
-        """A JSON document from the content store; kept in memory (they are immutable and few)."""
-        if digest not in self._documents:
-            chunks = []
-            size = 0
-            async for chunk in self.content.resolve(digest):
-                size += len(chunk)
-                if size > TEXT_CAP:
-                    raise TooLarge(f"document {digest} is over {TEXT_CAP} octets")
-                chunks.append(chunk)
-            if len(self._documents) >= 4096:
-                self._documents.clear()
-            self._documents[digest] = orjson.loads(b"".join(chunks))
-        return self._documents[digest]
+        """A JSON document from the content store; kept in memory while it is in use. Never change it."""
+        kept = self._documents.get(digest)
+        if kept is not None:
+            return kept
+        chunks = []
+        size = 0
+        async for chunk in self.content.resolve(digest):
+            size += len(chunk)
+            if size > TEXT_CAP:
+                raise TooLarge(f"document {digest} is over {TEXT_CAP} octets")
+            chunks.append(chunk)
+        document: object = orjson.loads(b"".join(chunks))
+        self._documents.put(digest, document, size)
+        return document
 
     async def store_lines(self, lines: Sequence[str]) -> str:
         """Prose for the log: lines in a document, by digest."""

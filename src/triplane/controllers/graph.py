@@ -1,9 +1,10 @@
-"""Graph reconciler: rolls the Tasks up. Called at most about once a second per Graph."""
+"""Graph reconciler: rolls the Tasks up, at most about once a second per Graph."""
 
 from triplane.api.meta import PHASE_OF, Phase, State
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.observe import Observer
+from triplane.controllers.pace import Pace
 from triplane.controllers.status import StatusWriter
 from triplane.domain.conditions import Finding
 from triplane.domain.events import graph_stream
@@ -16,13 +17,17 @@ class GraphReconciler:
         self._context = context
         self._observer = observer
         self._status = status
+        self._pace = Pace(context.clock)
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns seconds until it wants to be called again, None to wait for events."""
         obj = self._context.index.get(key.kind, key.namespace, key.name)
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return None
-        await self._observer.observe(obj, stream=graph_stream(obj["metadata"]["uid"]))
+        uid = obj["metadata"]["uid"]
+        await self._observer.observe(obj, stream=graph_stream(uid))
+        if (left := self._pace.left(uid)) > 0:
+            return left
         tasks = self._context.index.children("Task", "graph", f"{key.namespace}/{key.name}")
         phases = [PHASE_OF[State((task.get("status") or {}).get("state") or "pending")] for task in tasks]
         counts = {
@@ -35,7 +40,13 @@ class GraphReconciler:
             "phase": _phase(counts).value,
             "tasks": counts,
         }
-        return await self._status.write(obj, status, [Finding("Ready", "True", "Observed", _message(counts))])
+        again = await self._status.write(obj, status, [Finding("Ready", "True", "Observed", _message(counts))])
+        self._pace.note(uid)
+        return again
+
+    def forget(self, uid: str) -> None:
+        """The Graph is gone."""
+        self._pace.forget(uid)
 
 
 def _phase(counts: dict[str, int]) -> Phase:

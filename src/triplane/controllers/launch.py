@@ -22,11 +22,11 @@ async def permit_run(
     run_inputs: Mapping[str, Any],
     ancestors: Sequence[Mapping[str, Any]],
 ) -> None:
-    """Re-read every ancestor uncached, log the permit, and write it.
+    """Re-read every ancestor uncached, log the permit, and write it, with the Agent's limit of sessions at work.
 
     ``ancestors`` are the objects as the decision saw them: Task, Graph, Agent, Harness, Capabilities. Raises
     ``StaleView`` when one is gone, being deleted, another incarnation or another generation; the revocation
-    revision and the clock are read before them, so a revocation after that voids the permit in the claim
+    revision and the clock are read before them, so a revocation in the Task after that voids the permit in the claim
     transaction, and an operator that was paused half-way writes a permit that has expired.
     """
     decided_at = await context.sessions.now()
@@ -43,6 +43,14 @@ async def permit_run(
         revocation_revision=revision,
         run_inputs=run_inputs,
         decided_at=decided_at,
+        agent_limit=next(
+            (
+                seen["spec"].get("maxConcurrentSessions")
+                for seen in ancestors
+                if (seen["kind"], seen["metadata"]["uid"]) == ("Agent", offer.agent_uid)
+            ),
+            None,
+        ),
     )
     await context.log.append([run_permitted(offer, permit)])
     await context.sessions.permit(permit)

@@ -29,6 +29,8 @@ class ReadyReconciler:
         finding = self._agent(obj) if key.kind == "Agent" else USABLE
         status: dict[str, Any] = {}
         if key.kind == "Agent":
+            # Permits say it too; here it takes effect for what already waits.
+            await self._context.sessions.limit(obj["metadata"]["uid"], obj["spec"].get("maxConcurrentSessions"))
             status["publicId"] = public_id(key.name, obj["metadata"]["uid"])
         return await self._status.write(obj, status, [finding])
 

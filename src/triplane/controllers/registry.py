@@ -7,15 +7,22 @@ from triplane.audit.model import SYSTEM_STREAM
 from triplane.controllers.agentsession import AgentSessionReconciler
 from triplane.controllers.artifact import ArtifactReconciler
 from triplane.controllers.context import Context
+from triplane.controllers.expiry import Expiry
 from triplane.controllers.graph import GraphReconciler
 from triplane.controllers.key import Key
 from triplane.controllers.node import NodeReconciler
 from triplane.controllers.observe import Observer
+from triplane.controllers.projection import GraphProjector, ProjectedLog
 from triplane.controllers.ready import ReadyReconciler
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task import TaskReconciler
+from triplane.controllers.workflow import WorkflowReconciler
 from triplane.domain.events import graph_stream
-from triplane.ports import Clock, Cluster, ContentStore, EventLog, GraphStore, ObjectIndex, SessionStore
+from triplane.errors import TriplaneError
+from triplane.ports import Clock, Cluster, ContentStore, EventLog, Expressions, GraphStore, ObjectIndex, SessionStore
+
+EXPIRING = frozenset({"Node", "Task"})
+"""Kinds with ``ttlSecondsAfterFinished``."""
 
 
 class Reconcilers:
@@ -32,16 +39,28 @@ class Reconcilers:
         principal: Callable[[str, str], Awaitable[str]],
         clock: Clock,
         enqueue: Callable[[Key, float], None],
+        *,
+        expressions: Expressions,
+        max_concurrent_sessions: int | None = None,
     ) -> None:
-        self._context = Context(cluster, index, log, sessions, graph, content, principal, clock, enqueue)
+        self._max_concurrent_sessions = max_concurrent_sessions
+        self._log = ProjectedLog(log, graph)
+        self._context = Context(
+            cluster, index, self._log, sessions, graph, content, principal, clock, enqueue, expressions
+        )
         self._observer = Observer(self._context)
+        self._projector = GraphProjector(self._context)
         self._status = status = StatusWriter(self._context)
         context, observer = self._context, self._observer
         ready = ReadyReconciler(context, observer, status)
         self._sessions = AgentSessionReconciler(context, observer, status)
+        self._graphs = GraphReconciler(context, observer, status)
+        self._nodes = NodeReconciler(context, observer, status)
+        self._expiry = Expiry(context)
         self._by_kind: Mapping[str, Callable[[Key], Awaitable[float | None]]] = {
-            "Graph": GraphReconciler(context, observer, status).reconcile,
-            "Node": NodeReconciler(context, observer, status).reconcile,
+            "Graph": self._graphs.reconcile,
+            "Node": self._nodes.reconcile,
+            "Workflow": WorkflowReconciler(context, observer, status).reconcile,
             "Task": TaskReconciler(context, observer, status).reconcile,
             "Agent": ready.reconcile,
             "Harness": ready.reconcile,
@@ -57,7 +76,31 @@ class Reconcilers:
         Raises ``TriplaneError``: the queue tries again with backoff; nothing is half done that the next try
         does not finish.
         """
-        return await self._by_kind[key.kind](key)
+        if self._log.behind:
+            await self.project()
+        await self._stop_deleted(key)
+        again = await self._by_kind[key.kind](key)
+        if again is None and key.kind in EXPIRING:
+            return await self._expiry.expire(key)
+        return again
+
+    async def _stop_deleted(self, key: Key) -> None:
+        """What runs under an object that is being deleted is stopped now: somebody's finalizer may keep the object."""
+        obj = self._context.index.get(key.kind, key.namespace, key.name)
+        if obj is None or key.kind not in ("Task", "AgentSession") or not obj["metadata"].get("deletionTimestamp"):
+            return
+        await self._stop(key.kind, obj)
+
+    async def _stop(self, kind: str, obj: Mapping[str, Any]) -> None:
+        uid, name = obj["metadata"]["uid"], f"{obj['metadata'].get('namespace', '')}/{obj['metadata']['name']}"
+        reason = f"{kind}Deleted: {kind} {name} was deleted"
+        sessions = (
+            [uid]
+            if kind == "AgentSession"
+            else [session.session_uid for session in await self._context.sessions.open_sessions(uid)]
+        )
+        for session_uid in sessions:
+            await self._end(session_uid, reason)
 
     async def _review(self, key: Key) -> float | None:
         """A Review changes nothing itself: its Task decides."""
@@ -79,19 +122,16 @@ class Reconcilers:
         """An object was deleted: log it, and end what ran under it."""
         uid = obj["metadata"]["uid"]
         namespace = obj["metadata"].get("namespace", "")
-        reason = f"{kind}Deleted: {kind} {namespace}/{obj['metadata']['name']} was deleted"
-        if kind == "AgentSession":
-            await self._end(uid, reason)
-        elif kind == "Task":
-            for view in await self._context.sessions.open_sessions():
-                if view.offer.task_uid == uid:
-                    await self._end(view.offer.session_uid, reason)
+        if kind in ("Task", "AgentSession"):
+            await self._stop(kind, obj)
         elif kind == "Graph":
             for task in self._context.index.children("Task", "graph", f"{namespace}/{obj['metadata']['name']}"):
                 self._context.enqueue(Key.of(task), 0.0)
         await self._observer.gone(obj)
         self._sessions.forget(uid)
         self._status.forget(uid)
+        self._nodes.forget(uid)
+        self._graphs.forget(uid)
 
     async def _end(self, session_uid: str, reason: str) -> None:
         await self._context.sessions.revoke(session_uid, reason)
@@ -102,20 +142,45 @@ class Reconcilers:
     async def catch_up(self) -> None:
         """Find what was deleted while no operator ran: kept resources and open sessions whose object is no
         longer there. Call it once the index is complete."""
+        await self._context.sessions.limit(None, self._max_concurrent_sessions)
+        await self.project()
         index = self._context.index
-        for record in await self._context.graph.list():
-            if record.gone or index.by_uid(record.uid) is not None:
+        for uid, (generation, gone) in (await self._context.graph.generations()).items():
+            if gone:
                 continue
-            now = await self._context.cluster.get(record.kind, record.namespace, record.name)
-            if now is not None and now["metadata"]["uid"] == record.uid:
-                index.put(now)
-                continue
+            self._observer.prime(uid, generation)
+            if index.by_uid(uid) is None:
+                await self._look_for(uid)
+        for session in await self._context.sessions.open_sessions():
+            if index.by_uid(session.session_uid) is None:
+                now = await self._context.cluster.get("AgentSession", session.namespace, session.name)
+                if now is None or now["metadata"]["uid"] != session.session_uid:
+                    await self._end(session.session_uid, "AgentSessionDeleted: it was deleted while no operator ran")
+
+    async def project(self) -> None:
+        """Bring the graph store up to the head of the log, if a crash of ours or of its server left it behind.
+        Call it now and then; it is one read when there is nothing new."""
+        self._log.behind = False
+        try:
+            await self._projector.catch_up()
+        except TriplaneError:
+            self._log.behind = True
+            raise
+
+    async def _look_for(self, uid: str) -> None:
+        """A kept resource is not in the index: take it in after all, or note its end."""
+        record = await self._context.graph.get(uid)
+        if record is None:
+            return
+        now = await self._context.cluster.get(record.kind, record.namespace, record.name)
+        if now is not None and now["metadata"]["uid"] == uid:
+            self._context.index.put(now)
+        else:
             await self.gone(record.kind, _remains(record))
-        for view in await self._context.sessions.open_sessions():
-            if index.by_uid(view.offer.session_uid) is None:
-                now = await self._context.cluster.get("AgentSession", view.offer.namespace, view.offer.name)
-                if now is None or now["metadata"]["uid"] != view.offer.session_uid:
-                    await self._end(view.offer.session_uid, "AgentSessionDeleted: it was deleted while no operator ran")
+
+    def has_seen(self, obj: Mapping[str, Any]) -> bool:
+        """Whether this generation is known to be logged and kept: then a finished object needs no reconcile."""
+        return self._observer.has_seen(obj)
 
 
 def _remains(record: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from triplane.domain.events import graph_stream
 from triplane.domain.task import decide
 from triplane.domain.task_facts import Plan, TaskFacts
 from triplane.domain.task_log import task_stalled
+from triplane.domain.task_tally import tally
 from triplane.ports import KubeEvent
 
 INPUT_SECONDS = 5.0
@@ -49,6 +50,9 @@ class TaskReconciler:
 
     async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
         await self._applier.settle(at)
+        for session in at.facts.sessions:
+            if session.view is not None and session.view.wanted:
+                await self._context.sessions.pass_over(session.uid)  # asked for, but not now: others may go first
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
         again = await self._status.write(
@@ -57,9 +61,8 @@ class TaskReconciler:
         self._context.enqueue(Key("Graph", key.namespace, at.obj["spec"]["graphRef"]["name"]), 1.0)
         if (ref := at.obj["spec"].get("nodeRef")) is not None:
             self._context.enqueue(Key("Node", key.namespace, ref["name"]), 0.0)
-        if again is None and any(reason == "InputNotStored" for reason, _ in at.facts.missing):
-            return INPUT_SECONDS
-        return again
+        absent = any(reason == "InputNotStored" for reason, _ in at.facts.missing)
+        return min(filter(None, (again, plan.after, INPUT_SECONDS if absent else None)), default=None)
 
     async def _note_stall(self, at: Gathered, plan: Plan) -> None:
         """Once per generation and reason: in the log, and as an Event for people."""
@@ -85,16 +88,17 @@ class TaskReconciler:
         return {
             "phase": PHASE_OF[outlook.state].value,
             "state": outlook.state.value,
+            "waitingReason": outlook.waiting.value if outlook.waiting is not None else None,
             "agent": producer.agent_name if producer is not None else None,
             "session": session,
             "reviewer": outlook.reviewer[:1024] if outlook.reviewer else reviewer.agent_name if reviewer else None,
             "reviewSession": review_session,
             "round": round_,
-            "runs": sum(len(s.view.runs) for s in facts.sessions if s.role == "producer" and s.view),
+            "nextRunAt": outlook.next_run_at,
             "outputs": outputs,
             "artifact": outputs[0]["digest"].removeprefix("sha256:")[:12] if outputs else None,
-            "tokens": _tokens(facts),
             "findings": [line[:256] for line in findings],
+            **tally(facts),
         }
 
     def _outputs(self, at: Gathered, round_: int) -> list[dict[str, Any]]:
@@ -113,8 +117,3 @@ class TaskReconciler:
 def _latest(facts: TaskFacts, role: str, agent_uid: str | None) -> str | None:
     names = [s for s in facts.sessions if s.role == role and s.agent_uid == agent_uid]
     return max(names, key=lambda s: s.round).name if names else None
-
-
-def _tokens(facts: TaskFacts) -> int:
-    results = [run.result for s in facts.sessions if s.view for run in s.view.runs if run.result]
-    return sum(result.usage.tokens for result in results)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from triplane.api.meta import Subject, Verdict
-from triplane.audit.model import SYSTEM_STREAM, EventBody
+from triplane.audit.model import EventBody
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.launch import StaleView, permit_run
@@ -16,6 +16,7 @@ from triplane.domain.naming import fingerprint, object_name
 from triplane.domain.session import LIVE_RUN_STATES, Offer
 from triplane.domain.task_facts import (
     Action,
+    ComposeInputs,
     DecideByPerson,
     FailTask,
     Launch,
@@ -23,19 +24,25 @@ from triplane.domain.task_facts import (
     Place,
     RecordAgentReview,
     RecordArtifacts,
+    SessionFacts,
+    SkipTask,
 )
 from triplane.domain.task_log import (
     ReviewFacts,
     artifact_recorded,
+    input_composed,
     review_recorded,
     task_accepted,
     task_failed,
     task_placed,
     task_rejected,
+    task_skipped,
 )
+from triplane.domain.task_needs import dependency_names
+from triplane.domain.task_outlook import REVOKE_FIRST
 from triplane.domain.verdict import VerdictFile
 from triplane.errors import Conflict
-from triplane.ports import Edge, KubeEvent
+from triplane.ports import KubeEvent
 
 
 class TaskApplier:
@@ -60,13 +67,27 @@ class TaskApplier:
                 await self._record_agent_review(action, at)
             case DecideByPerson():
                 await self._decide_by_person(action, at)
+            case ComposeInputs():
+                await self._compose(action, at)
+            case SkipTask():
+                await self._skip(action, at)
             case FailTask():
                 await self._fail(action, at)
 
     async def _place(self, action: Place, at: Gathered) -> None:
-        await self._observe_ancestors(at)
+        assert at.graph is not None
+        above = [at.graph] if at.node is None else [at.graph, at.node]
+        await self._observer.observe_many([*above, at.obj], stream=stream_of(at))
         placement = action.placement
-        await self._context.log.append([task_placed(subject_of(at.obj), stream_of(at), placement)])
+        producer = placement.role == "producer"
+        placed = task_placed(
+            subject_of(at.obj),
+            stream_of(at),
+            placement,
+            owner_uid=above[-1]["metadata"]["uid"] if producer else None,
+            depends_on=self._dependencies(at) if producer else (),
+        )
+        await self._context.log.append([placed])
         if placement.role == "producer":
             reason, message = "Placed", f"Round {placement.round}: agent {placement.agent_name} does the work"
         else:
@@ -76,25 +97,24 @@ class TaskApplier:
             )
         await self._emit(at, "Normal", reason, message, f"{placement.round}.{placement.ordinal}")
 
-    async def _observe_ancestors(self, at: Gathered) -> None:
-        assert at.graph is not None
-        stream = stream_of(at)
-        await self._observer.observe(at.graph, stream=stream)
-        edges = []
-        parent = at.graph
-        if at.node is not None:
-            await self._observer.observe(at.node, stream=stream)
-            edges.append((at.graph, at.node))
-            parent = at.node
-        edges.append((parent, at.obj))
-        seq = await self._seq_of(at.obj)
-        await self._context.graph.link(
-            [Edge(a["metadata"]["uid"], "owns", b["metadata"]["uid"], seq) for a, b in edges]
-        )
+    def _dependencies(self, at: Gathered) -> list[str]:
+        """UIDs of the Tasks it waited for that are still there to be asked."""
+        namespace = at.obj["metadata"]["namespace"]
+        found = (self._context.index.get("Task", namespace, name) for name in dependency_names(at.facts.task))
+        return [task["metadata"]["uid"] for task in found if task is not None]
 
-    async def _seq_of(self, obj: Object) -> int:
-        kept = await self._context.graph.get(obj["metadata"]["uid"])
-        return kept.seq if kept is not None else 0
+    async def _compose(self, action: ComposeInputs, at: Gathered) -> None:
+        """The contents first: an entry never names a blob that was not stored."""
+        bodies: list[EventBody] = []
+        for item in action.compositions:
+            await self._store(at, item.octets)
+            bodies += input_composed(subject_of(at.obj), stream_of(at), item)
+        await self._context.log.append(bodies)
+
+    async def _store(self, at: Gathered, octets: bytes) -> None:
+        """What was made in this namespace may be used in it."""
+        digest = await self._context.content.store(octets)
+        await self._context.sessions.own_blob(at.obj["metadata"]["namespace"], digest)
 
     async def _open(self, action: OpenSession, at: Gathered) -> None:
         placement = action.placement
@@ -120,19 +140,10 @@ class TaskApplier:
             spec["continues"] = earlier[-1]
         session = await create_child(self._context, "AgentSession", plan.name, spec, at)
         uid = session["metadata"]["uid"]
-        for ancestor in plan.ancestors:
-            within = ancestor["kind"] in ("Graph", "Node", "Task")
-            await self._observer.observe(ancestor, stream=stream_of(at) if within else SYSTEM_STREAM)
-        await self._observer.observe(session, stream=stream_of(at))
-        seq = await self._seq_of(session)
-        uses = [item for item in plan.ancestors if item["kind"] in ("Agent", "Harness", "Capability")]
-        await self._context.graph.link(
-            [
-                Edge(task["uid"], "owns", uid, seq),
-                *(Edge(uid, "uses", item["metadata"]["uid"], seq) for item in uses),
-                *(Edge(uid, "consumes", digest, seq, {"name": name}) for name, digest in plan.inputs),
-            ]
-        )
+        await self._observer.observe_many([*plan.ancestors, session], stream=stream_of(at))
+        for item in at.facts.task.spec.inputs or ():
+            if item.value is not None:
+                await self._store(at, item.value.encode())
         offer = Offer(
             session_uid=uid,
             namespace=task["namespace"],
@@ -168,7 +179,7 @@ class TaskApplier:
             {"name": item["name"], "digest": item["digest"]} for item in session.view.offer.work_order.get("inputs", ())
         ]
         bodies: list[EventBody] = []
-        edges: list[Edge] = []
+        artifacts: list[Object] = []
         for output in run.result.outputs:
             spec = {
                 "name": output.name,
@@ -184,19 +195,14 @@ class TaskApplier:
             tag = fingerprint(session.uid, str(run.run), output.name, output.digest)
             name = object_name(at.obj["metadata"]["name"], output.name, tag)
             artifact = await create_child(self._context, "Artifact", name, spec, at)
-            await self._observer.observe(artifact, stream=stream_of(at))
-            uid = artifact["metadata"]["uid"]
+            artifacts.append(artifact)
             body = artifact_recorded(subject_of(artifact), stream_of(at), session.uid, run.run, action.round, output)
-            if await self._context.log.get(body.id) is None:
-                bodies.append(body)
-            seq = await self._seq_of(artifact)
-            facts = {"run": run.run, "round": action.round}
-            edges.append(Edge(session.uid, "produces", uid, seq, facts))
-            edges += [Edge(uid, "derivedFrom", i["digest"], seq, {"name": i["name"]}) for i in inputs]
-        # The entry last: it says that this step is done, edges included.
-        await self._context.graph.link(edges)
-        if bodies:
-            await self._context.log.append(bodies)
+            bodies.append(body)
+        await self._observer.observe_many(artifacts, stream=stream_of(at))
+        # These entries last: they say that this step is done, edges included.
+        recorded = await self._context.log.get_many([body.id for body in bodies])
+        if missing := [body for body in bodies if body.id not in recorded]:
+            await self._context.log.append(missing)
 
     async def _record_agent_review(self, action: RecordAgentReview, at: Gathered) -> None:
         session, verdict = action.session, action.verdict
@@ -246,14 +252,9 @@ class TaskApplier:
             if Subject(name=item["spec"]["name"], digest=item["spec"]["digest"]) in said.subjects
             and item["spec"]["round"] == round_
         ]
-        data = {"verdict": said.verdict.value}
-        seq = await self._seq_of(review)
-        # Before the decision: once that is recorded, nobody comes back here.
-        await self._context.graph.link(
-            [Edge(facts.uid, "reviews", item["metadata"]["uid"], seq, data) for item in judged]
-        )
         actor = facts.principal or "system"
-        recorded = review_recorded(subject_of(review), stream, actor, facts, said.verdict, said.subjects)
+        uids = [item["metadata"]["uid"] for item in judged]
+        recorded = review_recorded(subject_of(review), stream, actor, facts, said.verdict, said.subjects, uids)
         bodies = [] if await self._context.log.get(recorded.id) is not None else [recorded]
         if said.verdict is Verdict.APPROVE:
             bodies.append(task_accepted(subject, stream, round_, facts, said.subjects))
@@ -269,7 +270,16 @@ class TaskApplier:
             text = f"Review {facts.name} rejected round {round_}: {'; '.join(said.findings)}"
             await self._emit(at, "Warning", "Rejected", text[:1000], str(round_))
 
+    async def _skip(self, action: SkipTask, at: Gathered) -> None:
+        digest = await self._context.store_lines(action.message.split("\n"))
+        body = task_skipped(subject_of(at.obj), stream_of(at), action.reason, digest, action.values)
+        await self._context.log.append([body])
+        await self._emit(at, "Normal", action.reason, action.message[:1000], "1")
+
     async def _fail(self, action: FailTask, at: Gathered) -> None:
+        if action.reason in REVOKE_FIRST:
+            for session in at.facts.sessions:
+                await self._stop(at, session, f"{action.reason}: {action.message}")
         digest = await self._context.store_lines(action.message.split("\n"))
         stream = stream_of(at)
         await self._context.log.append([task_failed(subject_of(at.obj), stream, action.round, action.reason, digest)])
@@ -277,20 +287,26 @@ class TaskApplier:
             self._context.enqueue(Key.of(item), 0)
         await self._emit(at, "Warning", action.reason, action.message[:1000], str(action.round))
 
+    async def _stop(self, at: Gathered, session: SessionFacts, why: str) -> None:
+        """No further run, and the end of the one that is at work: its runner kills the process tree."""
+        if session.view is None or session.view.revoked is not None:
+            return
+        await self._context.sessions.revoke(session.uid, why[:1024])
+        self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
+
     async def settle(self, at: Gathered) -> None:
         """The Task is over: its sessions get no further run, and what still runs is stopped. Repeated at every look,
         because a crash may have come between the decision and this; it costs nothing once done."""
         decisions = at.facts.decisions
-        if decisions.accepted_round is None and decisions.failed is None:
+        if not decisions.over:
             return
+        why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
         for session in at.facts.sessions:
             view = session.view
             if view is None or view.revoked is not None:
                 continue
             if view.last_run is not None and view.last_run.state in LIVE_RUN_STATES:
-                why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
-                await self._context.sessions.revoke(session.uid, why[:1024])
-                self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
+                await self._stop(at, session, why)
             elif not view.closed:
                 await self._context.sessions.close_session(session.uid)
 

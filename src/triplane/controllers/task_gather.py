@@ -3,25 +3,26 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from triplane.api.capability import Capability
 from triplane.api.meta import Subject
 from triplane.api.review import Review
 from triplane.api.task import Task
 from triplane.audit.entry import event_id
-from triplane.audit.model import Recorded
 from triplane.controllers.context import Context
 from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.observe import Observer, requester_of
+from triplane.controllers.task_aborts import Aborts
+from triplane.controllers.task_inputs import TaskNeeds
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
 from triplane.controllers.task_references import References
-from triplane.domain.eligibility import Candidate
-from triplane.domain.session import Outcome, RunState, SessionView
+from triplane.domain.launch import may_launch
+from triplane.domain.retry import failure_of
+from triplane.domain.session import Outcome, SessionView
 from triplane.domain.task import in_force, instructed_by_producer, still_as_placed
 from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
+from triplane.domain.task_needs import Dependency, InputFound
 from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
 from triplane.domain.workorder import (
     ContractConflict,
-    ResolvedInput,
     effective_outputs,
     inputs_of,
     outputs_of,
@@ -48,80 +49,105 @@ class TaskGatherer:
         self._context = context
         self._observer = observer
         self._decisions = DecisionReader(context)
-        self._references = References(context, observer, self._decisions)
+        self._references = References(context, observer)
+        self._needs = TaskNeeds(context, self._decisions)
+        self._aborts = Aborts(context)
 
     async def gather(self, obj: Object) -> Gathered:
         """Everything at once; raises ``Unavailable`` when a store cannot be read."""
-        context, index = self._context, self._context.index
         task = Task.model_validate(obj)
-        namespace = task.metadata.namespace
         decisions, entries = await self._decisions.read(task.metadata.uid)
-        graph = index.get("Graph", namespace, task.spec.graph_ref.name)
-        node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
-        missing: list[tuple[str, str]] = []
-        over = decisions.accepted_round is not None or decisions.failed is not None
-        capabilities: tuple[Capability, ...] = ()
-        inputs: tuple[ResolvedInput, ...] = ()
-        agents: tuple[Candidate, ...] = ()
-        if not over:  # nothing of it is asked any more, and there may be ten thousand of these
-            capabilities = self._references.capabilities(task, missing)
-            inputs = await self._references.inputs(task, decisions, missing)
-            agents = await self._references.candidates(namespace)
-            self._references.check(task, graph, node, agents, missing)
-        outputs = effective_outputs(task, capabilities)
         session_objects = {
             item["metadata"]["name"]: item
-            for item in index.children("AgentSession", "task", task.metadata.uid)
+            for item in self._context.index.children("AgentSession", "task", task.metadata.uid)
             if not item["metadata"].get("deletionTimestamp")
         }
-        views = await context.sessions.get_many([o["metadata"]["uid"] for o in session_objects.values()])
-        wanted = await self._wanted(views)
-        bare = [_session(item, views.get(item["metadata"]["uid"]), wanted) for item in session_objects.values()]
+        uids = [item["metadata"]["uid"] for item in session_objects.values()]
+        views = await self._context.sessions.get_many(uids) if uids else {}
+        bare = tuple(_session(item, views.get(item["metadata"]["uid"])) for item in session_objects.values())
+        index, namespace = self._context.index, task.metadata.namespace
+        graph = index.get("Graph", namespace, task.spec.graph_ref.name)
+        node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
+        at = Gathered(_over(task, decisions, bare), obj, graph, node, {}, session_objects)
+        if decisions.over:  # nothing else of it is asked any more, and there may be ten thousand of these
+            return at
+        return await self._unfinished(at, str(entries[0].entry["stream"]) if entries else None)
+
+    async def _unfinished(self, at: Gathered, began_in: str | None) -> Gathered:
+        """What it refers to, waits for, and would be frozen now."""
+        obj, graph, node = at.obj, at.graph, at.node
+        task, decisions, bare = at.facts.task, at.facts.decisions, at.facts.sessions
+        namespace = task.metadata.namespace
         produced = _produced(bare, decisions)
-        sessions = tuple([await self._with_verdict(session, produced) for session in bare])
+        launchable = await self._launchable(graph, bare)
+        sessions = tuple([await self._with_verdict(session, produced) for session in launchable])
         producer = decisions.latest("producer", len(decisions.rejected) + 1)
         at_work = in_force(sessions, producer) if producer is not None else None
+        missing: list[tuple[str, str]] = []
+        capabilities = self._references.capabilities(task, missing)
+        agents = await self._references.candidates(namespace)
+        self._references.check(task, graph, node, agents, missing)
+        needs = _Needs()
+        outputs = effective_outputs(task, capabilities)
         if at_work is not None and at_work.view is not None:
             # It goes by its own work order, and so does its review: what it refers to may be edited or deleted.
             order = at_work.view.offer.work_order
             inputs, outputs, missing = inputs_of(order), outputs_of(order), []
-        withdrawn = None if over else await self._withdrawn(task, graph, node, entries)
-        graph = graph or index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may have found it
-        instructions = None if over else await self._references.instructions_principal(task)
-        usable = [
-            item
-            for item in decisions.placements
-            if still_as_placed(item, agents)
-            and not (item.role == "reviewer" and instructed_by_producer(producer, instructions))
-        ]
+        else:
+            needs = await self._what_it_needs(task, decisions, missing)
+            found = {item.name: item for item in needs.found}
+            inputs = await self._references.inputs(task, found, missing, begun=bool(decisions.placements))
+        withdrawn = await self._aborts.of(task, node) or await self._withdrawn(task, graph, node, began_in)
+        graph = graph or self._context.index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may find it
+        instructions = await self._references.instructions_principal(task)
         plans = {}
         if graph is not None and not missing and not isinstance(outputs, ContractConflict):
-            planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, index)
-            for placement in usable:
+            planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, self._context.index)
+            for placement in decisions.placements:
+                instructed = placement.role == "reviewer" and instructed_by_producer(producer, instructions)
+                if not still_as_placed(placement, agents) or instructed:
+                    continue
                 if plan := planner.plan(placement, produced):
                     plans[placement.key] = plan
-        facts = TaskFacts(
-            task=task,
+        facts = replace(
+            at.facts,
             missing=tuple(missing),
             withdrawn=withdrawn,
             inputs=inputs,
             outputs=outputs,
             agents=agents,
-            decisions=decisions,
             sessions=sessions,
             expected_session={key: plan.name for key, plan in plans.items()},
             artifacts=await self._recorded(sessions),
             people_reviews=await self._people_reviews(task),
             instructions_principal=instructions,
+            dependencies=needs.dependencies,
+            cycle=needs.cycle,
+            condition=needs.condition,
+            found=needs.found,
+            suspended=_suspended(task, graph, node),
+            now=await self._context.sessions.now() if any(map(_has_failed, sessions)) else None,
         )
-        return Gathered(facts, obj, graph, node, plans, session_objects)
+        return replace(at, facts=facts, graph=graph, plans=plans)
 
-    async def _wanted(self, views: Mapping[str, SessionView]) -> frozenset[str]:
-        expired = any(
-            view.last_run is not None and view.last_run.state is RunState.PERMITTED and view.last_run.permit_expired
-            for view in views.values()
-        )
-        return frozenset(await self._context.sessions.wanted()) if expired else frozenset()
+    async def _what_it_needs(self, task: Task, decisions: Decisions, missing: list[tuple[str, str]]) -> "_Needs":
+        """Conditions and inputs are looked at once everything before it is settled."""
+        dependencies = await self._needs.dependencies(task)
+        if not all(item.settled for item in dependencies):
+            return _Needs(dependencies, cycle=self._needs.cycle(task, dependencies))
+        condition = None if decisions.placements else await self._needs.condition(task, dependencies)
+        if condition is not None and condition is not True:
+            return _Needs(dependencies, condition=condition)
+        found = await self._needs.inputs(task, dependencies, decisions.composed, missing)
+        return _Needs(dependencies, condition=condition, found=found)
+
+    async def _launchable(self, graph: Object | None, sessions: Sequence[SessionFacts]) -> Sequence[SessionFacts]:
+        """A permit lives ten seconds, so a first run that no runner has asked for gets one only ahead of demand."""
+        first = [item.view for item in sessions if item.view is not None and item.view.in_line and not item.view.runs]
+        if graph is None or not first:
+            return sessions
+        ready = await self._context.sessions.outstanding(graph["metadata"]["uid"])
+        return [replace(item, launchable=item.view is None or may_launch(item.view, ready)) for item in sessions]
 
     async def _recorded(self, sessions: Sequence[SessionFacts]) -> frozenset[tuple[str, int, str]]:
         """Outputs whose Artifact is in the log; an Artifact object alone may be all that a crash left of the step."""
@@ -176,29 +202,67 @@ class TaskGatherer:
         return tuple(found)
 
     async def _withdrawn(
-        self, task: Task, graph: Object | None, node: Object | None, entries: Sequence[Recorded]
+        self, task: Task, graph: Object | None, node: Object | None, began_in: str | None
     ) -> tuple[str, str] | None:
         """Work that has begun ends when the Graph or Node it began under is gone; asked of the API server
         itself, because a lagging index must not cancel anything."""
-        if not entries:
+        if began_in is None:
             return None
-        begun = str(entries[0].entry["stream"]).removeprefix("graph/")
+        begun = began_in.removeprefix("graph/")
         name = task.spec.graph_ref.name
         if graph is None or graph["metadata"]["uid"] != begun or graph["metadata"].get("deletionTimestamp"):
             now = await self._context.cluster.get("Graph", task.metadata.namespace, name)
             if now is None or now["metadata"]["uid"] != begun or now["metadata"].get("deletionTimestamp"):
                 return "GraphDeleted", f"Graph {name}, under which this work began, was deleted"
             self._context.index.put(now)
-        if task.spec.node_ref is not None and node is None:
+        if task.spec.node_ref is not None and (node is None or node["metadata"].get("deletionTimestamp")):
             name = task.spec.node_ref.name
             now = await self._context.cluster.get("Node", task.metadata.namespace, name)
-            if now is None:
+            if now is None or now["metadata"].get("deletionTimestamp"):
                 return "NodeDeleted", f"Node {name}, whose step this is, was deleted"
             self._context.index.put(now)
         return None
 
 
-def _session(obj: Object, view: SessionView | None, wanted: frozenset[str]) -> SessionFacts:
+@dataclass(frozen=True, slots=True)
+class _Needs:
+    dependencies: tuple[Dependency, ...] = ()
+    cycle: tuple[str, ...] = ()
+    condition: bool | str | None = None
+    found: tuple[InputFound, ...] = ()
+
+
+def _over(task: Task, decisions: Decisions, sessions: tuple[SessionFacts, ...]) -> TaskFacts:
+    """As much as is known of a Task without looking at anything it refers to: enough for one that is over."""
+    return TaskFacts(
+        task=task,
+        missing=(),
+        withdrawn=None,
+        inputs=(),
+        outputs=(),
+        agents=(),
+        decisions=decisions,
+        sessions=sessions,
+        expected_session={},
+        artifacts=frozenset(),
+    )
+
+
+def _suspended(task: Task, graph: Object | None, node: Object | None) -> tuple[str, ...]:
+    """What holds it back, the largest first."""
+    above = [obj for obj in (graph, node) if obj is not None and obj["spec"].get("suspend")]
+    names = [f"{obj['kind']} {obj['metadata']['name']}" for obj in above]
+    return (*names, *([f"Task {task.metadata.name}"] if task.spec.suspend else []))
+
+
+def _has_failed(session: SessionFacts) -> bool:
+    """Whether the time matters: a run that is over may be followed by another, after a while."""
+    run = session.view.last_run if session.view is not None else None
+    void = session.role == "reviewer" and isinstance(session.verdict, VerdictVoid)
+    return run is not None and failure_of(run, void=void) is not None
+
+
+def _session(obj: Object, view: SessionView | None) -> SessionFacts:
     spec, metadata = obj["spec"], obj["metadata"]
     return SessionFacts(
         name=metadata["name"],
@@ -207,7 +271,7 @@ def _session(obj: Object, view: SessionView | None, wanted: frozenset[str]) -> S
         round=spec["round"],
         agent_uid=spec["agentRef"]["uid"],
         view=view,
-        wanted=metadata["uid"] in wanted,
+        wanted=view is not None and (view.wanted or view.passed_over),
     )
 
 

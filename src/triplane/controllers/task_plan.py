@@ -14,7 +14,7 @@ from triplane.domain.naming import fingerprint, object_name
 from triplane.domain.snapshot import Pinned, freeze, snapshot_digest
 from triplane.domain.task import review_capability
 from triplane.domain.task_facts import Placement
-from triplane.domain.workorder import Assignment, ResolvedInput, producer_order, reviewer_order
+from triplane.domain.workorder import Assignment, ResolvedInput, model_of, producer_order, reviewer_order
 from triplane.ports import ObjectIndex
 
 Object = dict[str, Any]
@@ -78,7 +78,7 @@ class SessionPlanner:
                 _pin("harness", harness_obj),
                 *(_pin("capability", item) for item in capability_objs),
             ],
-            model=agent.spec.model,
+            model=model_of(assignment, placement.role),
             inputs=inputs,
             order=order,
         )

@@ -1,29 +1,31 @@
 """What a Task refers to: Capabilities, inputs, Agents and their Harnesses; found, or noted as missing."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 from triplane.api.agent import Agent, AgentLifecycle
 from triplane.api.capability import Capability
-from triplane.api.meta import Input
 from triplane.api.task import Task
+from triplane.audit.digest import digest_of_bytes
 from triplane.controllers.context import Context
-from triplane.controllers.decisions import DecisionReader
 from triplane.controllers.observe import Observer, requester_of
 from triplane.controllers.task_plan import Object
 from triplane.domain.blob import how_to_put
 from triplane.domain.eligibility import Candidate
 from triplane.domain.task import review_capability
-from triplane.domain.task_facts import Decisions
+from triplane.domain.task_needs import InputFound
 from triplane.domain.workorder import ResolvedInput
+
+KEPT_CANDIDATES: Final = 10_000
 
 
 class References:
     """Resolves by the index. ``missing`` lists collect ``(reason, message)``."""
 
-    def __init__(self, context: Context, observer: Observer, decisions: DecisionReader) -> None:
+    def __init__(self, context: Context, observer: Observer) -> None:
         self._context = context
         self._observer = observer
-        self._decisions = decisions
+        self._candidates: dict[str, tuple[object, Candidate]] = {}
 
     async def instructions_principal(self, task: Task) -> str | None:
         """Principal id of the user whose Capability instructs the Task's reviewer."""
@@ -42,22 +44,27 @@ class References:
         return tuple(found)
 
     async def inputs(
-        self, task: Task, decisions: Decisions, missing: list[tuple[str, str]]
+        self, task: Task, found: Mapping[str, InputFound], missing: list[tuple[str, str]], *, begun: bool
     ) -> tuple[ResolvedInput, ...]:
-        """The inputs that are there, by digest; the others are added to ``missing``."""
+        """The inputs that are there, by digest; stored blobs that are not are added to ``missing``. ``found`` are
+        those that come from other Tasks."""
         resolved = []
         for item in task.spec.inputs or ():
-            digest = item.digest or await self._accepted_output(task.metadata.namespace, item, missing)
-            if digest is None:
-                continue
-            begun = decisions.placements  # the runner finds out if it has gone since; asking costs a request each
-            if item.digest is not None and not begun and not await self._stored(task.metadata.namespace, digest):
-                to_do = how_to_put(task.metadata.namespace)
-                missing.append(
-                    ("InputNotStored", f"input {item.name} {digest} is not stored in this namespace; {to_do}")
-                )
-                continue
-            resolved.append(ResolvedInput(item.name, digest, item.type.value))
+            if item.value is not None:
+                digest: str | None = digest_of_bytes(item.value.encode())
+            elif item.digest is not None:
+                digest = item.digest
+                # The runner finds out if it has gone since; asking costs two requests each.
+                if not begun and not await self._stored(task.metadata.namespace, digest):
+                    to_do = how_to_put(task.metadata.namespace)
+                    missing.append(
+                        ("InputNotStored", f"input {item.name} {digest} is not stored in this namespace; {to_do}")
+                    )
+                    continue
+            else:
+                digest = found[item.name].digest if item.name in found else None
+            if digest is not None:
+                resolved.append(ResolvedInput(item.name, digest, item.type.value))
         return tuple(resolved)
 
     async def _stored(self, namespace: str, digest: str) -> bool:
@@ -65,51 +72,40 @@ class References:
         context = self._context
         return await context.sessions.owns_blob(namespace, digest) and await context.content.exists(digest)
 
-    async def _accepted_output(self, namespace: str, item: Input, missing: list[tuple[str, str]]) -> str | None:
-        source = item.from_
-        assert source is not None
-        obj = self._context.index.get("Task", namespace, source.task)
-        if obj is None:
-            missing.append(("TaskNotFound", f"input {item.name} comes from Task {source.task}, which does not exist"))
-            return None
-        decisions, _ = await self._decisions.read(obj["metadata"]["uid"])
-        if decisions.accepted_round is None:
-            state = "has failed" if decisions.failed else "is not accepted yet"
-            missing.append(("InputNotAccepted", f"input {item.name} comes from Task {source.task}, which {state}"))
-            return None
-        for subject in decisions.accepted_subjects:
-            if subject.name == source.output:
-                return subject.digest
-        missing.append(("OutputNotFound", f"Task {source.task} has no accepted output {source.output}"))
-        return None
-
     async def candidates(self, namespace: str) -> tuple[Candidate, ...]:
         """The Agents of the namespace, with who controls them."""
         index = self._context.index
         found = []
         for obj in index.list("Agent", namespace):
-            if obj["metadata"].get("deletionTimestamp"):
-                continue
-            agent = Agent.model_validate(obj)
-            harness = agent.spec.harness_ref.name
-            harness_obj = index.get("Harness", namespace, harness)
-            found.append(
-                Candidate(
-                    uid=agent.metadata.uid,
-                    name=agent.metadata.name,
-                    generation=agent.metadata.generation,
-                    capabilities=frozenset(agent.spec.capabilities),
-                    principal=await self._observer.principal_of(obj),
-                    active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
-                    harness=harness,
-                    harness_found=harness_obj is not None,
-                    users=frozenset(filter(None, (requester_of(obj), requester_of(harness_obj or obj)))),
-                    harness_principal=(
-                        await self._observer.principal_of(harness_obj) if harness_obj is not None else None
-                    ),
-                )
-            )
+            if not obj["metadata"].get("deletionTimestamp"):
+                harness = index.get("Harness", namespace, obj["spec"]["harnessRef"]["name"])
+                found.append(await self._candidate(obj, harness))
         return tuple(found)
+
+    async def _candidate(self, obj: Object, harness_obj: Object | None) -> Candidate:
+        """Made once per version of Agent and Harness: every Task of the namespace asks at every look."""
+        uid = obj["metadata"]["uid"]
+        versions = (_version(obj), _version(harness_obj) if harness_obj is not None else None)
+        kept = self._candidates.get(uid)
+        if kept is not None and kept[0] == versions:
+            return kept[1]
+        agent = Agent.model_validate(obj)
+        candidate = Candidate(
+            uid=uid,
+            name=agent.metadata.name,
+            generation=agent.metadata.generation,
+            capabilities=frozenset(agent.spec.capabilities),
+            principal=await self._observer.principal_of(obj),
+            active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
+            harness=agent.spec.harness_ref.name,
+            harness_found=harness_obj is not None,
+            users=frozenset(filter(None, (requester_of(obj), requester_of(harness_obj or obj)))),
+            harness_principal=await self._observer.principal_of(harness_obj) if harness_obj is not None else None,
+        )
+        if len(self._candidates) >= KEPT_CANDIDATES:
+            self._candidates.clear()
+        self._candidates[uid] = (versions, candidate)
+        return candidate
 
     def check(
         self,
@@ -133,3 +129,7 @@ class References:
         ):
             if ref is not None and ref.name not in names:
                 missing.append(("AgentNotFound", f"Agent {ref.name} ({what}) does not exist; apply it"))
+
+
+def _version(obj: Object) -> tuple[str, str]:
+    return obj["metadata"]["uid"], obj["metadata"].get("resourceVersion", "")

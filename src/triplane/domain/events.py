@@ -120,8 +120,14 @@ def run_revoked(view: SessionView, run: RunView) -> EventBody:
 def run_history(view: SessionView, run: RunView) -> tuple[EventBody, ...]:
     """Every entry about this run that the store's state implies, in order, but for permits.
 
-    Appending them all heals whatever a crash between a store transition and its entry left out.
+    Appending them all heals whatever a crash between a store transition and its entry left out. ``view`` must have
+    been read with its records: without them the history would have gaps nobody would notice.
     """
+    known = sum(1 for number, _, _ in view.record_digests if number == run.run)
+    if known < run.records:
+        raise ValueError(
+            f"session {view.offer.session_uid} was read without its records: {known} of {run.records} of run {run.run}"
+        )
     bodies: list[EventBody] = []
     if run.runner is not None:
         bodies.append(run_claimed(view, run))

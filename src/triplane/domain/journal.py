@@ -7,7 +7,7 @@ that showing a journal in a terminal can neither move the cursor nor forge a lin
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
@@ -21,6 +21,8 @@ MAX_RECORDS: Final = 1000
 MAX_PAYLOAD: Final = 512 * 1024
 """Octets of one payload as canonical JSON: a 64 KiB line of nothing but control characters still fits."""
 MAX_DEPTH: Final = 32
+TOLERATED_SECONDS: Final = 60.0
+"""How far the clock of a session host may be off before the server's time is shown instead."""
 
 _BIDI = "\u061c\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufeff\u00ad"
 _CONTROL = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029{_BIDI}]")
@@ -251,6 +253,21 @@ def _instant(text: Any, where: str) -> str:
     except ValueError:
         pass
     raise InvalidInput(f"{where}.occurredAt is not a time with an offset, such as 2026-01-31T12:00:00Z")
+
+
+def on_the_servers_clock(record: JournalRecord, earliest: datetime, latest: datetime) -> JournalRecord:
+    """The record as readers see it: a time outside of its run (by more than ``TOLERATED_SECONDS``) becomes the nearest
+    time inside it by the server's clock. What is stored stays what the host said."""
+    said = datetime.fromisoformat(record.occurred_at)
+    shown = min(max(said, earliest), latest)
+    if abs((shown - said).total_seconds()) <= TOLERATED_SECONDS:
+        return record
+    return replace(record, occurred_at=shown.isoformat(timespec="milliseconds").replace("+00:00", "Z"))
+
+
+def times_off(records: Iterable[JournalRecord], earliest: datetime, latest: datetime) -> int:
+    """How many of the records say a time that ``on_the_servers_clock`` replaces."""
+    return sum(on_the_servers_clock(record, earliest, latest) is not record for record in records)
 
 
 def _observation_id(record: JournalRecord) -> str | None:

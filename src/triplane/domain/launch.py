@@ -2,13 +2,37 @@
 
 Every backend gathers the same facts under its own locks and asks here, so that no two backends differ in a
 rule.
+
+A permit costs reads of the API server and an entry in the log, and lives ten seconds. So only a few are given
+ahead of demand (``may_permit``); the other sessions wait until a claim asks for them, and claims ask for as many
+ahead as they are fast (``lookahead``).
 """
 
+import math
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from triplane.domain.session import PERMIT_SECONDS, Claim, Offer, Permit, RunState, RunView, SessionView
+from triplane.domain.session import (
+    PERMIT_SECONDS,
+    Claim,
+    HeldBy,
+    Offer,
+    Outstanding,
+    Permit,
+    RunState,
+    RunView,
+    SessionView,
+)
 from triplane.errors import InvalidInput, PermitRefused
+
+EAGER_PERMITS: Final = 8
+"""Valid permits that may lie ready without a runner having asked."""
+ASKED_SECONDS: Final = 1.0
+"""How long a session that was asked for counts as on its way; after that another is asked for too."""
+PACE_SECONDS: Final = 2.0
+"""Time constant with which past claims fade from the pace."""
+MOST_AHEAD: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +41,7 @@ class StoredPermit:
 
     counter: int
     revocation_revision: int
+    """At which it was decided; held against the newest revocation among the sessions of the same Task."""
     since: datetime
     seconds: float
 
@@ -25,7 +50,7 @@ class StoredPermit:
         return self.since <= now < self.since + timedelta(seconds=self.seconds)
 
     def usable(self, revision: int, now: datetime) -> bool:
-        """Valid, and decided after the last revocation."""
+        """Valid, and decided after the last revocation that concerns it, which was number ``revision``."""
         return self.valid_at(now) and self.revocation_revision >= revision
 
 
@@ -38,8 +63,52 @@ class ClaimRefusal:
     """True when only a fresh permit is missing: the operator should decide anew."""
 
 
+def may_permit(outstanding: Outstanding) -> bool:
+    """Whether a first run may be permitted though no runner has asked for it.
+
+    A Graph that has nothing yet is not kept waiting by what others have lying ready, within twice as much.
+    """
+    most = EAGER_PERMITS if outstanding.of_graph else 2 * EAGER_PERMITS
+    return outstanding.permits < most
+
+
+def may_launch(session: SessionView, outstanding: Outstanding | None) -> bool:
+    """Whether the operator permits the session's next run by itself. Only a first run waits to be asked for: one
+    that follows another comes no faster than runs end. ``outstanding`` may be left out for any other."""
+    if session.runs or not session.in_line:
+        return True
+    return session.held_by is None and outstanding is not None and may_permit(outstanding)
+
+
+def pace_after(pace: float, elapsed_seconds: float, *, claims: int = 0) -> float:
+    """The fading count of claims: what it was ``elapsed_seconds`` ago, faded, and ``claims`` more."""
+    return pace * math.exp(-max(elapsed_seconds, 0.0) / PACE_SECONDS) + claims
+
+
+def lookahead(pace: float, *, waiting: bool) -> int:
+    """Permits to have ready or asked for after a claim: half a second's worth of claims; at least one if a runner
+    went away with nothing (``waiting``)."""
+    return max(int(waiting), min(MOST_AHEAD, int(pace / PACE_SECONDS / 2)))
+
+
+def held_by(live_of_agent: int, agent_limit: int | None, live: int, global_limit: int | None) -> HeldBy | None:
+    """The limit that is reached."""
+    if agent_limit is not None and live_of_agent >= agent_limit:
+        return HeldBy.AGENT_LIMIT
+    if global_limit is not None and live >= global_limit:
+        return HeldBy.GLOBAL_LIMIT
+    return None
+
+
+def check_limit(most: int | None) -> None:
+    """Raise ``InvalidInput`` for a limit that would let nothing run for ever."""
+    if most is not None and most < 1:
+        raise InvalidInput(f"a limit of {most} live runs would hold everything for ever; suspend instead")
+
+
 def check_permit(permit: Permit) -> None:
     """Refuse a permit no session could use. Raises ``InvalidInput``."""
+    check_limit(permit.agent_limit)
     if not 0 <= permit.seconds <= PERMIT_SECONDS:
         raise InvalidInput(
             f"a permit lives at most {PERMIT_SECONDS} seconds, not {permit.seconds}; decide again later instead"
@@ -82,8 +151,8 @@ def decide_permit(session: SessionView | None, permit: Permit) -> bool:
 def decide_claim(
     session: SessionView | None, run: int, permit: StoredPermit | None, *, revision: int, now: datetime
 ) -> ClaimRefusal | None:
-    """None: hand it out. ``permit`` is that of the run, ``revision`` the revocation revision, read under
-    lock."""
+    """None: hand it out. ``permit`` is that of the run, ``revision`` that of the newest revocation among the
+    sessions of its Task; all read under lock."""
     if session is None:
         return ClaimRefusal("it was never offered")
     uid = session.offer.session_uid
@@ -108,6 +177,10 @@ def decide_claim(
             f"{permit.revocation_revision}, now it is {revision}; a new one was asked for",
             wanted=True,
         )
+    if session.held_by is HeldBy.AGENT_LIMIT:
+        return ClaimRefusal(f"agent {session.offer.agent_name} has as many live runs as its maxConcurrentSessions")
+    if session.held_by is HeldBy.GLOBAL_LIMIT:
+        return ClaimRefusal("there are as many live runs as max_concurrent_sessions allows")
     return None
 
 

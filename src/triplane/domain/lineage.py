@@ -68,7 +68,9 @@ class LineageFacts:
     consumed: Sequence[tuple[str, str]] = ()
     """(name, digest) of the session's ``consumes`` edges."""
     origins: Mapping[str, Sequence[Origin]] = field(default_factory=dict)
-    """By input digest."""
+    """By digest of an input, or of a part of one."""
+    composed: Mapping[str, Sequence[tuple[str, Mapping[str, Any]]]] = field(default_factory=dict)
+    """By digest of an input that was made of several outputs: (digest, data of its edge) of each part."""
     reviews: Sequence[Reviewed] = ()
 
 
@@ -117,12 +119,23 @@ def _inputs(facts: LineageFacts) -> list[dict[str, Any]]:
         {
             "name": name,
             "digest": digest,
-            "producedBy": [
-                {**_reference(item.artifact), "task": _optional(item.task)} for item in facts.origins.get(digest, ())
+            "producedBy": _produced_by(facts, digest),
+            "composedOf": [
+                {
+                    "digest": source,
+                    **{key: data.get(key) for key in ("merge", "step", "output", "path", "to", "taskUid")},
+                    "producedBy": _produced_by(facts, source),
+                }
+                for source, data in facts.composed.get(digest, ())
+                if data.get("input") == name
             ],
         }
         for name, digest in material_digests(facts.artifact, facts.execution, facts.consumed)
     ]
+
+
+def _produced_by(facts: LineageFacts, digest: str) -> list[dict[str, Any]]:
+    return [{**_reference(item.artifact), "task": _optional(item.task)} for item in facts.origins.get(digest, ())]
 
 
 def _session(facts: LineageFacts) -> dict[str, Any] | None:

@@ -22,12 +22,14 @@ def decide_start(session_uid: str, view: RunView) -> bool:
 
 
 def decide_renewal(session_uid: str, view: RunView) -> str | None:
-    """Why the run has ended without its host's doing, None while it is live or finished.
+    """Why the run has ended without its host's doing, None while it is live.
 
-    Raises ``Conflict`` when nobody has claimed it.
+    Raises ``Conflict`` when nobody has claimed it, and when it is finished.
     """
     if view.state is RunState.PERMITTED:
         raise Conflict(f"{_name(session_uid, view)} has no lease to renew: nobody has claimed it")
+    if view.state is RunState.FINISHED:
+        raise Conflict(f"{_name(session_uid, view)} has no lease to renew: it is {_state(view)}")
     if view.state in (RunState.LOST, RunState.REVOKED):
         return view.end_reason or view.state.value
     return None

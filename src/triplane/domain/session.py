@@ -69,6 +69,7 @@ class Permit:
     counter: int
     snapshot_digest: str
     revocation_revision: int
+    """The store's, read before anything the decision rests on."""
     authority_digest: str = EMPTY_OBJECT_DIGEST
     policy_digest: str = EMPTY_OBJECT_DIGEST
     run_inputs: Mapping[str, Any] = field(default_factory=dict)
@@ -77,6 +78,56 @@ class Permit:
     decided_at: datetime | None = None
     """When the reads began that it rests on, by the store's clock; its life counts from then, so a decision that
     was held up on its way is no fresher for it. None: now."""
+    agent_limit: int | None = None
+    """Runs of this Agent that may be live at once, as its spec said then; holds for all of its sessions."""
+
+
+class HeldBy(StrEnum):
+    """The limit that keeps a session from being claimed, though it may have a permit."""
+
+    AGENT_LIMIT = "agent_limit"
+    GLOBAL_LIMIT = "global_limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Outstanding:
+    """How much leave to run lies ready: what a further permit would come on top of."""
+
+    permits: int
+    """Valid permits nobody has claimed."""
+    of_graph: int
+    """Those of one Graph, and its live runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRun:
+    """A claimed or started run, without what it works on."""
+
+    session_uid: str
+    namespace: str
+    name: str
+    task_uid: str
+    graph_uid: str
+    agent_uid: str
+    run: int
+    counter: int
+    """Renewal counter of the lease."""
+    runner: str
+    instance: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenSession:
+    """A session neither revoked nor closed, without what it works on; of its last run, if it has one."""
+
+    session_uid: str
+    namespace: str
+    name: str
+    task_uid: str
+    run: int = 0
+    state: RunState | None = None
+    runner: str | None = None
+    instance: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +219,8 @@ class RunView:
     run_inputs: Mapping[str, Any] = field(default_factory=dict)
     claimed_at: str | None = None
     started_at: str | None = None
+    first_record_at: str | None = None
+    """When its host heard the first thing the harness said, as far as the host tells."""
     ended_at: str | None = None
 
 
@@ -180,7 +233,20 @@ class SessionView:
     revoked: str | None = None
     closed: bool = False
     record_digests: tuple[tuple[int, int, str], ...] = ()
-    """(run, sequence, digest) of every journal segment."""
+    """(run, sequence, digest) of every journal segment; empty unless they were asked for."""
+    wanted: bool = False
+    """A runner waits for it and only a permit is missing."""
+    held_by: HeldBy | None = None
+    """The limit that is reached while it waits to be claimed; None when it does not wait, or for a runner only."""
+    passed_over: bool = False
+    """It was wanted and could not be permitted: no runner asks for it again before it has a permit."""
+
+    @property
+    def in_line(self) -> bool:
+        """A runner will ask for it when its turn comes, and has not yet."""
+        last = self.last_run
+        waits = self.revoked is None and not self.closed and (last is None or last.state is RunState.PERMITTED)
+        return waits and not self.wanted and not self.passed_over
 
     @property
     def last_run(self) -> RunView | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from triplane.api.meta import State
@@ -74,13 +75,14 @@ def _isolated(run: RunView | None) -> Finding:
 
 
 def summary(view: SessionView) -> dict[str, Any]:
-    """The other status fields: run, runner, outputs, reflection, tokens, cost."""
+    """The other status fields: run, runner, times, outputs, reflection, tokens, cost."""
     run = view.last_run
     results = [item.result for item in view.runs if item.result is not None]
     result = run.result if run is not None else None
     return {
         "run": run.run if run is not None else 0,
         "runner": run.runner if run is not None else None,
+        **_times(run),
         "outputs": [
             {"name": out.name, "digest": out.digest, "mediaType": out.media_type, "size": out.size}
             for out in (result.outputs if result is not None else ())
@@ -89,3 +91,23 @@ def summary(view: SessionView) -> dict[str, Any]:
         "tokens": sum(item.usage.tokens for item in results),
         "costMinorUnits": sum(item.usage.cost_minor_units for item in results),
     }
+
+
+def _times(run: RunView | None) -> dict[str, Any]:
+    """When the run's program ran. The first octet is told once the run is over: no write for it alone."""
+    started = run.started_at if run is not None else None
+    ended = run.ended_at if run is not None else None
+    first = run.first_record_at if run is not None and ended is not None else None
+    return {
+        "startedAt": started,
+        "endedAt": ended,
+        "durationMilliseconds": _milliseconds(started, ended),
+        "firstByteMilliseconds": _milliseconds(started, first),
+    }
+
+
+def _milliseconds(since: str | None, until: str | None) -> int | None:
+    if since is None or until is None:
+        return None
+    passed = datetime.fromisoformat(until) - datetime.fromisoformat(since)
+    return max(0, round(passed.total_seconds() * 1000))  # a clock that was set back makes no negative time

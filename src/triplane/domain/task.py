@@ -6,14 +6,13 @@ Everything that was decided stands in the log (``Decisions``); a decision is mad
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
-from triplane.api.meta import Subject
+from triplane.api.meta import State, Subject
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate, Producer, choose_producer, choose_reviewer
-from triplane.domain.session import LIVE_RUN_STATES, Outcome, RunState, RunView
+from triplane.domain.session import LIVE_RUN_STATES, RunState, RunView
 from triplane.domain.task_facts import (
-    Action,
     DecideByPerson,
     FailTask,
     Launch,
@@ -26,25 +25,34 @@ from triplane.domain.task_facts import (
     SessionFacts,
     TaskFacts,
 )
-from triplane.domain.task_outlook import blocked, finished, in_review, in_run, unresolved
+from triplane.domain.task_outlook import blocked, finished, held, in_review, suspension, unresolved
+from triplane.domain.task_readiness import unready
+from triplane.domain.task_runs import Settled, act, drive, succeeded
 from triplane.domain.verdict import VerdictFile, VerdictVoid, void_person_review
 from triplane.domain.workorder import ContractConflict
 
-MAX_LOST_RUNS = 20
-"""Runs of one session in one round that may be lost to infrastructure before the Task fails."""
 DEFAULT_REVIEW_CAPABILITY = "review"
 
 
 def decide(facts: TaskFacts) -> Plan:
     """The next step of the Task. Pure, total, and idempotent over what is recorded."""
     decisions = facts.decisions
-    if decisions.accepted_round is not None or decisions.failed is not None:
-        return Plan(None, finished(decisions.accepted_round, decisions.accepted_review, decisions.failed))
-    round_ = len(decisions.rejected) + 1
+    if decisions.over:
+        return Plan(
+            None, finished(decisions.accepted_round, decisions.accepted_review, decisions.failed, decisions.skipped)
+        )
+    plan = _next(facts, len(decisions.rejected) + 1)
+    return _held_back(facts, plan) if facts.suspended else plan
+
+
+def _next(facts: TaskFacts, round_: int) -> Plan:
+    decisions = facts.decisions
     if facts.withdrawn is not None:
-        return _act(FailTask(*facts.withdrawn, round_))
+        return act(FailTask(*facts.withdrawn, round_))
     if round_ > 1 and round_ - 1 > facts.task.spec.max_reworks:
-        return _act(_reworks_exhausted(facts, round_))
+        return act(_reworks_exhausted(facts, round_))
+    if not decisions.placements and (first := unready(facts)) is not None:
+        return first if isinstance(first, Plan) else act(first)
     if facts.missing:  # empty once a session is at work: it goes by its own work order
         return Plan(None, unresolved(facts.missing))
     if isinstance(facts.outputs, ContractConflict):
@@ -56,8 +64,17 @@ def decide(facts: TaskFacts) -> Plan:
     if session is None and facts.expected_session.get(placement.key) is None:
         return _place_producer(facts, round_, placement.ordinal + 1)
     if session is None or session.view is None:
-        return _act(OpenSession(placement))
+        return act(OpenSession(placement))
     return _produce(facts, session, placement)
+
+
+def _held_back(facts: TaskFacts, plan: Plan) -> Plan:
+    """Nothing is launched while somebody suspends it; what is at work goes on, and is recorded and decided."""
+    launching = isinstance(plan.action, Place | OpenSession | Launch)
+    idle = plan.action is None and plan.outlook.state in (State.QUEUED, State.RETRYING)
+    if launching or (idle and plan.outlook.succeeded.reason != "Starting"):
+        return Plan(None, held(facts.suspended))
+    return replace(plan, outlook=replace(plan.outlook, suspended=suspension(facts.suspended)))
 
 
 def _reworks_exhausted(facts: TaskFacts, round_: int) -> FailTask:
@@ -68,10 +85,6 @@ def _reworks_exhausted(facts: TaskFacts, round_: int) -> FailTask:
         f"findings: {'; '.join(findings)}"[:1024],
         round_ - 1,
     )
-
-
-def _act(action: Action) -> Plan:
-    return Plan(action, in_run("Working", "The operator is taking the next step", queued=True))
 
 
 def _place_producer(facts: TaskFacts, round_: int, ordinal: int) -> Plan:
@@ -88,7 +101,7 @@ def _place_producer(facts: TaskFacts, round_: int, ordinal: int) -> Plan:
         why = "; ".join(choice.excluded) or "there is none in this namespace"
         return Plan(None, blocked("NoEligibleAgent", f"Waiting for {wanted}: {why}. Apply or mend one"))
     agent = choice.agent
-    return _act(Place(_placement("producer", round_, ordinal, agent)))
+    return act(Place(_placement("producer", round_, ordinal, agent)))
 
 
 def _placement(role: str, round_: int, ordinal: int, agent: Candidate) -> Placement:
@@ -114,7 +127,7 @@ def in_force(sessions: Sequence[SessionFacts], placement: Placement) -> SessionF
         if (session.role, session.agent_uid) != (placement.role, placement.agent_uid) or session.view is None:
             continue
         runs = [run for run in session.view.runs if run.run_inputs.get("round") == placement.round]
-        if any(map(_succeeded, runs)) and not isinstance(session.verdict, VerdictVoid):
+        if any(map(succeeded, runs)) and not isinstance(session.verdict, VerdictVoid):
             return session
         if at_work is None and any(map(_claimable_or_live, runs)):
             at_work = session
@@ -123,10 +136,6 @@ def in_force(sessions: Sequence[SessionFacts], placement: Placement) -> SessionF
 
 def _claimable_or_live(run: RunView) -> bool:
     return run.state in LIVE_RUN_STATES or (run.state is RunState.PERMITTED and not run.permit_expired)
-
-
-def _succeeded(run: RunView) -> bool:
-    return run.result is not None and run.result.outcome is Outcome.SUCCEEDED
 
 
 def still_as_placed(placement: Placement, agents: Sequence[Candidate]) -> bool:
@@ -144,75 +153,18 @@ def still_as_placed(placement: Placement, agents: Sequence[Candidate]) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    """A session has nothing live: its last run of this round, if there was one."""
-
-    succeeded: RunView | None
-
-
-def _drive(
-    facts: TaskFacts, session: SessionFacts, round_: int, findings: tuple[str, ...]
-) -> Plan | _Settled | FailTask:
-    """Bring one session to a succeeded run of this round: launch, wait, retry, or give up."""
-    view = session.view
-    assert view is not None
-    runs = [run for run in view.runs if run.run_inputs.get("round") == round_]
-    last = runs[-1] if runs else None
-    if view.revoked is not None:
-        return FailTask("SessionRevoked", f"Session {session.name} was revoked: {view.revoked}", round_)
-    if last is not None and last.state is RunState.FINISHED and last.result is not None:
-        if last.result.outcome is Outcome.SUCCEEDED:
-            void = session.verdict
-            if not isinstance(void, VerdictVoid):
-                return _Settled(last)
-            reason, message = void.reason, void.message
-        else:
-            reason, message = last.result.reason, last.result.message
-        failures = sum(1 for run in runs if run.state is RunState.FINISHED)
-        if failures > facts.task.spec.max_retries:
-            return FailTask(
-                reason,
-                f"Run {last.run} of {session.name} by {view.offer.agent_name} failed: {message}",
-                round_,
-            )
-    elif last is not None and last.state is RunState.LOST:
-        lost = sum(1 for run in runs if run.state is RunState.LOST)
-        if lost > MAX_LOST_RUNS:
-            return FailTask("RunnerLost", f"{lost} runs of {session.name} were lost with their runners", round_)
-    elif last is not None and last.state is RunState.PERMITTED and session.wanted:
-        return _act(Launch(session, last.run, round_, findings))
-    elif last is not None:
-        return Plan(None, in_run(*_waiting_for(session, last), queued=last.state is RunState.PERMITTED))
-    number = (view.last_run.run if view.last_run is not None else 0) + 1
-    return _act(Launch(session, number, round_, findings))
-
-
-def _waiting_for(session: SessionFacts, run: RunView) -> tuple[str, str]:
-    assert session.view is not None
-    agent = session.view.offer.agent_name
-    match run.state:
-        case RunState.PERMITTED:
-            return "Queued", f"Run {run.run} of session {session.name} waits for a free runner"
-        case RunState.CLAIMED:
-            return "Starting", f"Runner {run.runner} is preparing run {run.run} of agent {agent}"
-        case _:
-            return "Running", f"Agent {agent} is working: run {run.run} of session {session.name}"
-
-
 def _produce(facts: TaskFacts, session: SessionFacts, placement: Placement) -> Plan:
     round_ = placement.round
     findings = facts.decisions.rejected.get(round_ - 1, ())
-    driven = _drive(facts, session, round_, findings)
+    driven = drive(facts, session, placement, findings)
     if isinstance(driven, Plan):
         return driven
     if isinstance(driven, FailTask):
-        return _act(driven)
+        return act(driven)
     run = driven.succeeded
-    assert run is not None
     assert run.result is not None
     if any((session.uid, run.run, output.name) not in facts.artifacts for output in run.result.outputs):
-        return _act(RecordArtifacts(session, run, round_))
+        return act(RecordArtifacts(session, run, round_))
     produced = tuple(Subject(name=output.name, digest=output.digest) for output in run.result.outputs)
     review = facts.task.spec.review
     if review is not None and review.people:
@@ -251,7 +203,7 @@ def _await_person(facts: TaskFacts, people: Sequence[str], produced: Sequence[Su
             producer_principals=(producer.principal, producer.harness_principal),
         )
         if reason is None:
-            return _act(DecideByPerson(review, round_))
+            return act(DecideByPerson(review, round_))
         if review.round == round_:
             void.append(reason)
     asked = f"Waiting for a Review of round {round_} by {' or '.join(people)}"
@@ -268,14 +220,14 @@ def _review(facts: TaskFacts, producer: Placement) -> Plan:
     if session is None and facts.expected_session.get(placement.key) is None:
         failure = f"{placement.agent_name} is gone, suspended, or controlled by another user than when it was chosen"
     elif session is None or session.view is None:
-        return _act(OpenSession(placement))
+        return act(OpenSession(placement))
     else:
-        driven = _drive(facts, session, round_, ())
+        driven = drive(facts, session, placement, ())
         if isinstance(driven, Plan):
-            return Plan(driven.action, driven.outlook.reviewing(placement.agent_name, session.name))
-        if isinstance(driven, _Settled):
+            return replace(driven, outlook=driven.outlook.reviewing(placement.agent_name, session.name))
+        if isinstance(driven, Settled):
             assert isinstance(session.verdict, VerdictFile)
-            return _act(RecordAgentReview(session, session.verdict, round_))
+            return act(RecordAgentReview(session, session.verdict, round_))
         failure = driven.message
     tried = [p.agent_uid for p in facts.decisions.placements if (p.role, p.round) == ("reviewer", round_)]
     return _place_reviewer(facts, producer, placement.ordinal + 1, tried, (failure,))
@@ -317,7 +269,7 @@ def _place_reviewer(
             ),
         )
     agent = choice.agent
-    return _act(Place(_placement("reviewer", round_, ordinal, agent)))
+    return act(Place(_placement("reviewer", round_, ordinal, agent)))
 
 
 def review_capability(task: Task) -> str:

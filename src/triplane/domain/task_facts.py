@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from triplane.api.meta import Output, Subject
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import RunView, SessionView
+from triplane.domain.task_needs import Composition, Dependency, InputFound
 from triplane.domain.task_outlook import Outlook
 from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid
 from triplane.domain.workorder import ContractConflict, ResolvedInput
@@ -43,6 +45,17 @@ class Decisions:
     """Round to findings."""
     failed: tuple[str, str] | None = None
     """``(reason, message)`` once the Task has failed or was cancelled."""
+    skipped: tuple[str, str] | None = None
+    """``(reason, message)`` once it is certain that the Task is not to be done."""
+    composed: Mapping[str, str] = field(default_factory=dict)
+    """Input name to the digest of what was composed for it."""
+    ended_at: str | None = None
+    """When the Task was accepted, failed, was cancelled or skipped: the time of that entry."""
+
+    @property
+    def over(self) -> bool:
+        """Nothing of it will ever change again."""
+        return self.accepted_round is not None or self.failed is not None or self.skipped is not None
 
     def latest(self, role: str, round_: int) -> Placement | None:
         """The placement in force: the one with the highest ordinal."""
@@ -63,7 +76,9 @@ class SessionFacts:
     verdict: VerdictFile | VerdictVoid | None = None
     """Of a review session whose last run succeeded."""
     wanted: bool = False
-    """A runner has asked for it, but the permit had expired."""
+    """A runner has asked for it (perhaps when it could not be), and only a valid permit is missing."""
+    launchable: bool = True
+    """False: enough other permits lie ready, or a limit is reached. It waits until a runner asks for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +102,18 @@ class TaskFacts:
     people_reviews: tuple[PersonReview, ...] = ()
     instructions_principal: str | None = None
     """Principal id of the user whose Capability instructs the reviewer; None when there is no such Capability."""
+    dependencies: tuple[Dependency, ...] = ()
+    """What it waits for, as that stands; empty once an Agent was placed: it waits no more."""
+    cycle: tuple[str, ...] = ()
+    """Names of Tasks that wait for one another, this one first and last."""
+    condition: bool | str | None = None
+    """Value of ``spec.when``, or why it has none; None: there is no condition, or it cannot be asked yet."""
+    found: tuple[InputFound, ...] = ()
+    """How each input stands that comes from other Tasks, once those are settled."""
+    suspended: tuple[str, ...] = ()
+    """What holds it back on purpose, each as ``Node n``; empty: nothing."""
+    now: datetime | None = None
+    """The session store's clock, by which backing off is measured; None: no run has failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +167,22 @@ class DecideByPerson:
 
 
 @dataclass(frozen=True, slots=True)
+class ComposeInputs:
+    """Store and log what other Tasks produced as inputs of this one."""
+
+    compositions: tuple[Composition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SkipTask:
+    """The Task is not to be done. ``values`` are the states of the steps its condition saw."""
+
+    reason: str
+    message: str
+    values: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class FailTask:
     """Nothing further will be tried."""
 
@@ -148,7 +191,17 @@ class FailTask:
     round: int
 
 
-Action = Place | OpenSession | Launch | RecordArtifacts | RecordAgentReview | DecideByPerson | FailTask
+Action = (
+    Place
+    | OpenSession
+    | Launch
+    | RecordArtifacts
+    | RecordAgentReview
+    | DecideByPerson
+    | ComposeInputs
+    | SkipTask
+    | FailTask
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +210,5 @@ class Plan:
 
     action: Action | None
     outlook: Outlook
+    after: float | None = None
+    """Seconds after which to look again, when time alone brings it on."""

@@ -12,8 +12,14 @@ from triplane.audit.entry import event_id
 from triplane.audit.model import SYSTEM_ACTOR, EventBody, EventSubject
 from triplane.domain.session import RunOutput
 from triplane.domain.task_facts import Decisions, Placement
+from triplane.domain.task_needs import Composition
 
-TASK_EVENTS = frozenset({"task.placed", "task.accepted", "task.rejected", "task.failed"})
+TASK_EVENTS = frozenset(
+    {"task.placed", "task.accepted", "task.rejected", "task.failed", "task.skipped", "input.composed"}
+)
+_ENDS = frozenset({"task.accepted", "task.failed", "task.skipped"})
+EDGES_PER_ENTRY = 16
+"""Edges in one ``input.composed``: so many fit into the 16 KiB of an entry's data whatever their names are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +44,16 @@ class ReviewFacts:
         return {key: value for key, value in facts.items() if value is not None}
 
 
-def task_placed(subject: EventSubject, stream: str, placement: Placement) -> EventBody:
-    """``task.placed/<task>/<round>/<role>[.<ordinal>]``: who was chosen."""
+def task_placed(
+    subject: EventSubject,
+    stream: str,
+    placement: Placement,
+    *,
+    owner_uid: str | None = None,
+    depends_on: Sequence[str] = (),
+) -> EventBody:
+    """``task.placed/<task>/<round>/<role>[.<ordinal>]``: who was chosen. ``owner_uid`` is the Task's Node or Graph,
+    ``depends_on`` the UIDs of the Tasks it waited for: the resource graph learns them from here."""
     key = placement.role if placement.ordinal == 0 else f"{placement.role}.{placement.ordinal}"
     data: dict[str, Any] = {
         "role": placement.role,
@@ -52,6 +66,10 @@ def task_placed(subject: EventSubject, stream: str, placement: Placement) -> Eve
         data["agentPrincipal"] = placement.principal
     if placement.harness_principal is not None:
         data["harnessPrincipal"] = placement.harness_principal
+    if owner_uid is not None:
+        data["ownerUid"] = owner_uid
+    if depends_on:
+        data["dependsOn"] = sorted(depends_on)
     return _body("task.placed", subject, stream, placement.round, key, data)
 
 
@@ -79,6 +97,33 @@ def task_failed(subject: EventSubject, stream: str, round_: int, reason: str, me
     """``task.failed/<task>/<round>``: nothing further will be tried."""
     data = {"round": round_, "reason": reason, "messageDigest": message_digest}
     return _body("task.failed", subject, stream, round_, None, data, (message_digest,))
+
+
+def task_skipped(
+    subject: EventSubject, stream: str, reason: str, message_digest: str, values: Mapping[str, str]
+) -> EventBody:
+    """``task.skipped/<task>/1``: it is not to be done; ``values`` are the states of the steps that say so (in a list:
+    their names do not fit the log's rule for keys)."""
+    data: dict[str, Any] = {"reason": reason, "messageDigest": message_digest}
+    if values:
+        data["values"] = {"steps": [{"step": step, "state": state} for step, state in values.items()]}
+    return _body("task.skipped", subject, stream, 1, None, data, (message_digest,))
+
+
+def input_composed(subject: EventSubject, stream: str, composition: Composition) -> tuple[EventBody, ...]:
+    """``input.composed/<task>/1/<input>``, and from the 17th edge on ``….2`` and so forth: what became the input."""
+    bodies = []
+    for first in range(0, len(composition.edges), EDGES_PER_ENTRY):
+        number = first // EDGES_PER_ENTRY + 1
+        data = {
+            "input": composition.input,
+            "merge": composition.merge.value,
+            "digest": composition.digest,
+            "edges": [edge.data() for edge in composition.edges[first : first + EDGES_PER_ENTRY]],
+        }
+        key = composition.input if number == 1 else f"{composition.input}.{number}"
+        bodies.append(_body("input.composed", subject, stream, 1, key, data, (composition.digest,)))
+    return tuple(bodies)
 
 
 def task_stalled(subject: EventSubject, stream: str, reason: str) -> EventBody:
@@ -117,6 +162,7 @@ def review_recorded(
     review: ReviewFacts,
     verdict: Verdict,
     subjects: Sequence[Subject],
+    artifact_uids: Sequence[str] = (),
 ) -> EventBody:
     """``review.recorded/<review>/1``: a verdict that counts; the actor is the reviewing principal."""
     data = {
@@ -124,6 +170,8 @@ def review_recorded(
         "verdict": verdict.value,
         "subjects": [subject_.wire() for subject_ in subjects],
     }
+    if artifact_uids:
+        data["artifactUids"] = sorted(artifact_uids)
     return EventBody(
         id=event_id("review.recorded", subject.uid, 1),
         type="review.recorded",
@@ -142,8 +190,13 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
     accepted: Mapping[str, Any] | None = None
     rejected: dict[int, tuple[str, ...]] = {}
     failed: tuple[str, str] | None = None
+    skipped: tuple[str, str] | None = None
+    composed: dict[str, str] = {}
+    ended_at: str | None = None
     for entry in entries:
         data = entry["data"]
+        if entry["type"] in _ENDS and ended_at is None:
+            ended_at = entry.get("time")
         match entry["type"]:
             case "task.placed":
                 placements.append(
@@ -163,6 +216,10 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
                 rejected[data["round"]] = tuple(texts[data["findingsDigest"]])
             case "task.failed":
                 failed = (data["reason"], "\n".join(texts[data["messageDigest"]]))
+            case "task.skipped":
+                skipped = (data["reason"], "\n".join(texts[data["messageDigest"]]))
+            case "input.composed":
+                composed[data["input"]] = data["digest"]
     return Decisions(
         placements=tuple(placements),
         accepted_round=accepted["round"] if accepted else None,
@@ -170,6 +227,9 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
         accepted_subjects=tuple(Subject(**item) for item in accepted["subjects"]) if accepted else (),
         rejected=rejected,
         failed=failed,
+        skipped=skipped,
+        composed=composed,
+        ended_at=ended_at,
     )
 
 

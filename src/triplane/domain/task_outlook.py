@@ -6,12 +6,17 @@ Kept apart from the decision so that every state, reason and message of a Task s
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from triplane.api.meta import State
+from triplane.api.meta import State, WaitingReason
 from triplane.domain.conditions import Finding, progress_findings
 
-CANCELLING_REASONS = frozenset({"GraphDeleted", "NodeDeleted", "SessionRevoked"})
+REVOKE_FIRST = frozenset({"Cancelled", "FailFast", "Replaced", "GraphDeleted", "NodeDeleted"})
+"""Reasons of a Task that was withdrawn while it may be at work: it ends only when its sessions are revoked."""
+CANCELLING_REASONS = REVOKE_FIRST | {"SessionRevoked"}
 """Reasons of a Task that was withdrawn rather than failed."""
-TIMED_OUT_REASON = "TimedOut"
+INVALIDATING_REASONS = frozenset({"DependencyFailed"})
+"""Reasons of a Task that was never begun, because what it needs will not come."""
+TIMED_OUT_REASONS = frozenset({"TimedOut", "IdleTimeout"})
+"""Reasons of a Task whose last run was killed for its time or its silence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +33,11 @@ class Outlook:
     review_session: str | None = None
     transient: bool = False
     """Likely over within a second: worth a status write only if it lasts (design §4, write budget)."""
+    waiting: WaitingReason | None = None
+    next_run_at: str | None = None
+    """When the next run may begin, while it backs off."""
+    suspended: str | None = None
+    """What holds it back on purpose, in words."""
 
     def findings(self) -> tuple[Finding, ...]:
         """Every condition of the Task, in the order of the documentation."""
@@ -36,14 +46,28 @@ class Outlook:
             self.reviewed,
             self.resolved,
             *progress_findings(working=self.working, stalled=self.stalled),
+            *self._suspended(),
         )
+
+    def _suspended(self) -> tuple[Finding, ...]:
+        """Only while it holds: a Task that nobody suspends has no such condition."""
+        return (Finding("Suspended", "True", "Suspended", self.suspended),) if self.suspended is not None else ()
 
     def reviewing(self, agent: str, session: str) -> "Outlook":
         """The same wait, seen as part of the review. The message stays while the session moves: its own status
         tells how far it is, and a Task is written once per review (design §4, write budget)."""
         message = f"Agent {agent} reviews the outputs in session {session}"
-        return replace(in_review("InReview", message, reviewer=agent), review_session=session)
+        review = replace(in_review("InReview", message, reviewer=agent), review_session=session)
+        if self.waiting is WaitingReason.RETRY_BACKOFF and not self.transient:
+            return replace(review, waiting=self.waiting, next_run_at=self.next_run_at)
+        return review
 
+
+SHOWN = 8
+"""Tasks named in one message."""
+SHORT_WAIT = 5.0
+"""Seconds. A shorter wait for the next run is not worth a status write of its own."""
+_QUEUEING = {"Queued": WaitingReason.QUEUED, "AgentAtLimit": WaitingReason.RATE_LIMIT}
 
 _RESOLVED = Finding("ResolvedRefs", "True", "ResolvedRefs", "Every reference resolves")
 _NOT_REVIEWED = Finding("Reviewed", "Unknown", "NotProduced", "There are no outputs to review yet")
@@ -60,7 +84,59 @@ def unresolved(missing: Sequence[tuple[str, str]]) -> Outlook:
         Finding("ResolvedRefs", "False", reason, message),
         working=f"Waiting: {message}",
         stalled=None,
+        waiting=WaitingReason.DEPENDENCY,
     )
+
+
+def awaiting(tasks: Sequence[str]) -> Outlook:
+    """Other Tasks come first."""
+    shown = ", ".join(tasks[:SHOWN]) + (f" and {len(tasks) - SHOWN} more" if len(tasks) > SHOWN else "")
+    message = f"Waits until {'this Task is' if len(tasks) == 1 else 'these Tasks are'} accepted or skipped: {shown}"
+    return Outlook(
+        State.AWAITING_DEPENDENCY,
+        Finding("Succeeded", "Unknown", "AwaitingDependency", message),
+        _NOT_REVIEWED,
+        _RESOLVED,
+        working=message,
+        stalled=None,
+        transient=True,
+        waiting=WaitingReason.DEPENDENCY,
+    )
+
+
+def backing_off(message: str, next_run_at: str, *, seconds: float) -> Outlook:
+    """A run did not succeed; the next one waits its time, ``seconds`` from the end of the last."""
+    return Outlook(
+        State.RETRYING,
+        Finding("Succeeded", "Unknown", "RetryBackoff", message),
+        _NOT_REVIEWED,
+        _RESOLVED,
+        working=message,
+        stalled=None,
+        transient=seconds <= SHORT_WAIT,
+        waiting=WaitingReason.RETRY_BACKOFF,
+        next_run_at=next_run_at,
+    )
+
+
+def held(by: Sequence[str]) -> Outlook:
+    """Somebody suspended it on purpose: it could go on, and will when they lift it."""
+    message = suspension(by)
+    return Outlook(
+        State.BLOCKED,
+        Finding("Succeeded", "Unknown", "Suspended", message),
+        _NOT_REVIEWED,
+        _RESOLVED,
+        working=None,
+        stalled=None,
+        waiting=WaitingReason.HUMAN_INPUT,
+        suspended=message,
+    )
+
+
+def suspension(by: Sequence[str]) -> str:
+    """Who holds it, and how it is lifted."""
+    return f"Suspended by {' and '.join(by)}: nothing is launched until spec.suspend is false there"
 
 
 def blocked(reason: str, message: str) -> Outlook:
@@ -73,6 +149,7 @@ def blocked(reason: str, message: str) -> Outlook:
         _RESOLVED,
         working=None,
         stalled=(reason, message),
+        waiting=WaitingReason.HUMAN_INPUT,
     )
 
 
@@ -86,6 +163,7 @@ def in_run(reason: str, message: str, *, queued: bool) -> Outlook:
         working=message,
         stalled=None,
         transient=queued or reason == "Starting",
+        waiting=_QUEUEING.get(reason),
     )
 
 
@@ -102,8 +180,13 @@ def in_review(reason: str, message: str, *, reviewer: str) -> Outlook:
     )
 
 
-def finished(round_: int | None, review: str | None, failed: tuple[str, str] | None) -> Outlook:
-    """Accepted, failed or cancelled: nothing will be done any more."""
+def finished(
+    round_: int | None,
+    review: str | None,
+    failed: tuple[str, str] | None,
+    skipped: tuple[str, str] | None = None,
+) -> Outlook:
+    """Accepted, failed, cancelled or skipped: nothing will be done any more."""
     if round_ is not None:
         message = f"The outputs of round {round_} were accepted by Review {review}"
         return Outlook(
@@ -114,15 +197,21 @@ def finished(round_: int | None, review: str | None, failed: tuple[str, str] | N
             working=None,
             stalled=None,
         )
-    assert failed is not None
+    if failed is None:
+        assert skipped is not None
+        return Outlook(
+            State.SKIPPED,
+            Finding("Succeeded", "True", *skipped),
+            Finding("Reviewed", "Unknown", "NotProduced", "It was skipped: there are no outputs"),
+            _RESOLVED,
+            working=None,
+            stalled=None,
+            waiting=WaitingReason.CONDITION_FALSE if skipped[0] == "ConditionFalse" else None,
+        )
     reason, message = failed
-    if reason in CANCELLING_REASONS:
-        state = State.CANCELLED
-    else:
-        state = State.TIMED_OUT if reason == TIMED_OUT_REASON else State.FAILED
     rejected = reason == "ReworksExhausted"
     return Outlook(
-        state,
+        _end_state(reason),
         Finding("Succeeded", "False", reason, message),
         Finding("Reviewed", "False", "Rejected", message)
         if rejected
@@ -131,3 +220,11 @@ def finished(round_: int | None, review: str | None, failed: tuple[str, str] | N
         working=None,
         stalled=None,
     )
+
+
+def _end_state(reason: str) -> State:
+    if reason in CANCELLING_REASONS:
+        return State.CANCELLED
+    if reason in INVALIDATING_REASONS:
+        return State.INVALIDATED
+    return State.TIMED_OUT if reason in TIMED_OUT_REASONS else State.FAILED

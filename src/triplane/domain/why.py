@@ -14,7 +14,7 @@ Object = Mapping[str, Any]
 
 _STANDING: Mapping[str, str] = {
     "pending": "has not started",
-    "awaiting_dependency": "waits for something that does not exist yet",
+    "awaiting_dependency": "waits for what must come first",
     "queued": "waits to be run",
     "running": "is at work",
     "streaming": "is at work",
@@ -35,10 +35,14 @@ _OVER = frozenset({"completed", "skipped", "failed", "timed_out", "invalidated",
 def explain(obj: Object, related: Sequence[Object] = ()) -> list[str]:
     """Sentences: how it stands, why, what belongs to it that is not done, and last who must act.
 
-    ``related`` are the objects that belong to this one (a Graph's Nodes and Tasks, a Node's Task, a Task's sessions).
+    ``related`` are the objects that belong to this one (a Graph's Nodes and Tasks, a Node's Tasks, a Task's
+    sessions; of an object that is being deleted every session below it).
     """
     sentences = [_standing(obj), *_freshness(obj), *_reasons(obj)]
     waiting = [item for item in related if not _is_over(item)]
+    if obj["metadata"].get("deletionTimestamp"):
+        sentences += [sentence for item in related for sentence in _stopping(item)]
+        waiting = [item for item in waiting if item["kind"] != "AgentSession"]
     sentences += [_related(item) for item in waiting]
     sentences += [f"The last rejection found: {finding}" for finding in _status(obj).get("findings") or ()]
     return [*sentences, _who(obj, waiting)]
@@ -60,6 +64,10 @@ def _standing(obj: Object) -> str:
             f"{title(obj)} is a verdict: {spec['verdict']} on round {spec['round']} of Task {spec['taskRef']['name']}"
         )
     state = str(_status(obj).get("state"))
+    if state == "awaiting_dependency" and _is_false(_status(obj), "ResolvedRefs"):
+        return f"{title(obj)} waits for something that does not exist yet"
+    if state == "blocked" and _suspended(_status(obj)):
+        return f"{title(obj)} is suspended"
     if state in _STANDING:
         return f"{title(obj)} {_STANDING[state]}"
     for name in _SUMMARIES:
@@ -82,7 +90,7 @@ def _freshness(obj: Object) -> list[str]:
 def _reasons(obj: Object) -> list[str]:
     """The messages of the conditions that explain the standing, each once."""
     said: list[str] = []
-    for name in (*_SUMMARIES, "Accepted", "ResolvedRefs", "Stalled", "Isolated"):
+    for name in (*_SUMMARIES, "Accepted", "ResolvedRefs", "Stalled", "Suspended", "Isolated"):
         found = condition(_status(obj), name)
         if found is None or not _matters(name, found["status"], _status(obj).get("state")):
             continue
@@ -96,7 +104,7 @@ def _matters(name: str, status: str, state: str | None) -> bool:
     if name in _SUMMARIES:
         # The work's own summary always; Reviewed where it adds something.
         return name != "Reviewed" or status != "Unknown" or state in (None, "reviewing")
-    return status == ("True" if name == "Stalled" else "False")
+    return status == ("True" if name in ("Stalled", "Suspended") else "False")
 
 
 def _related(item: Object) -> str:
@@ -105,6 +113,14 @@ def _related(item: Object) -> str:
     about = f": {found['message']}" if found else ""
     role = f" ({item['spec']['role'].lower()})" if "role" in item["spec"] else ""
     return f"{title(item)}{role} {_STANDING.get(str(status.get('state')), 'is not over')}{about}"
+
+
+def _stopping(item: Object) -> list[str]:
+    """A session of an object that is being deleted, unless it had ended before."""
+    state = _status(item).get("state")
+    if item["kind"] != "AgentSession" or (_is_over(item) and state != "cancelled"):
+        return []
+    return [f"{title(item)} ({item['spec']['role'].lower()}) {'was' if state == 'cancelled' else 'is being'} stopped"]
 
 
 def _who(obj: Object, waiting: Sequence[Object]) -> str:
@@ -119,7 +135,7 @@ def _who(obj: Object, waiting: Sequence[Object]) -> str:
         return _stalled(status)
     if state in _OVER:
         return "Nobody will act: it is over. To try again, apply new work under another name"
-    if (found := condition(status, "ResolvedRefs")) and found["status"] == "False":
+    if _is_false(status, "ResolvedRefs"):
         return "Whoever applies what is missing must act; it goes on by itself then, in any order"
     if status.get("observedGeneration", 0) == 0:
         return "The operator must act: see that it runs (`triplane cluster status`)"
@@ -127,9 +143,34 @@ def _who(obj: Object, waiting: Sequence[Object]) -> str:
         return _reviewer(status)
     if state in ("running", "streaming"):
         return f"{_worker(obj)} must finish; nobody else must act"
+    return _waiting(status) or _long_running(obj, waiting)
+
+
+def _waiting(status: Mapping[str, Any]) -> str | None:
+    """Who must act while nothing is at work; None when that is not what it is about."""
+    state = status.get("state")
+    if state == "blocked" and _suspended(status):
+        return "Whoever suspended it must act, when it is to go on: set spec.suspend to false where it says so above"
+    if state == "awaiting_dependency":
+        return "Nobody must act here; those Tasks' people and agents must (`triplane why task/NAME`), then it goes on"
+    if state == "retrying" and status.get("nextRunAt"):
+        return f"Nobody must act: the next run may begin at {status['nextRunAt']}"
+    if status.get("waitingReason") == "rate_limit":
+        return (
+            "Nobody must act: it goes on when its Agent has fewer sessions at work; maxConcurrentSessions says how many"
+        )
     if state in ("queued", "pending", "retrying"):
         return "A runner must take it: see that one runs and has a free place (`triplane cluster status`)"
-    return _long_running(obj, waiting)
+    return None
+
+
+def _is_false(status: Mapping[str, Any], name: str) -> bool:
+    found = condition(status, name)
+    return found is not None and found["status"] == "False"
+
+
+def _suspended(status: Mapping[str, Any]) -> bool:
+    return is_true(status, "Suspended") and not is_true(status, "Stalled")
 
 
 def _stalled(status: Mapping[str, Any]) -> str:

@@ -194,13 +194,20 @@ def _common(assignment: Assignment, role: str) -> dict[str, Any]:
             "objective": task.spec.objective,
             "definitionOfDone": task.spec.definition_of_done,
         },
-        "agent": {"name": agent.metadata.name, "model": agent.spec.model},
+        "agent": {"name": agent.metadata.name, "model": model_of(assignment, role)},
         "capabilities": [
             {"name": item.metadata.name, "instructions": item.spec.instructions} for item in assignment.capabilities
         ],
         "timeoutSeconds": task.spec.timeout_seconds,
+        "idleTimeoutSeconds": task.spec.idle_timeout_seconds,
         "harness": assignment.harness.spec.exec_.wire(),
     }
+
+
+def model_of(assignment: Assignment, role: str) -> str | None:
+    """The model the harness is told to use: what the Task asks of its producer, else the Agent's own."""
+    asked = assignment.task.spec.model if role == "producer" else None
+    return asked or assignment.agent.spec.model
 
 
 def _input(name: str, item: ResolvedInput) -> dict[str, Any]:

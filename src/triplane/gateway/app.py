@@ -13,7 +13,7 @@ from fastapi import FastAPI, Response
 
 from triplane.adapters.clock import SystemClock
 from triplane.errors import TriplaneError
-from triplane.gateway import answers, blobs, claims, journal, lineage, log, principals, sessions
+from triplane.gateway import answers, blobs, claims, history, journal, lineage, log, principals, sessions
 from triplane.gateway.answers import error_answer, json_answer
 from triplane.gateway.bell import Bell
 from triplane.gateway.config import GatewayConfig
@@ -51,6 +51,7 @@ def create_app(backends: GatewayBackends, config: GatewayConfig, clock: Clock | 
             listening.cancel()
             with suppress(asyncio.CancelledError):
                 await listening
+            await gateway.workers.close()
             await gateway.people.close()
 
     app = FastAPI(title="Triplane gateway", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
@@ -58,7 +59,7 @@ def create_app(backends: GatewayBackends, config: GatewayConfig, clock: Clock | 
     answers.install(app)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     app.add_api_route("/readyz", _readyz, methods=["GET"])
-    for part in (claims, sessions, journal, blobs, principals, log, lineage):
+    for part in (claims, history, sessions, journal, blobs, principals, log, lineage):
         app.include_router(part.router)
     return app
 

@@ -5,11 +5,13 @@ everything else is a Kubernetes token of a person, for the API server to judge.
 """
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
+import structlog
 from fastapi import Depends, Request
 
 from triplane.domain.session import LIVE_RUN_STATES, RunView, SessionView
+from triplane.domain.trace import trace_id
 from triplane.errors import Forbidden
 from triplane.gateway.answers import run_ended, unauthorized
 from triplane.gateway.people import Access, Person
@@ -19,6 +21,8 @@ from triplane.gateway.tokens import PREFIX, RunClaim
 
 Caller = RunClaim | ServiceCaller | Person
 Role = Literal["operator", "runner"]
+SERVICE_SECONDS: Final = 5.0
+"""How long a replaced service token is still taken."""
 
 
 async def authenticate(request: Request, gateway: GatewayDep) -> Caller:
@@ -32,13 +36,28 @@ async def authenticate(request: Request, gateway: GatewayDep) -> Caller:
         if claim is None:
             raise unauthorized("this run token was not signed by this gateway, or its key was rotated out")
         return claim
-    known = await gateway.backends.accounts.token_role(hashlib.sha256(token.encode()).hexdigest())
-    if known is not None:
-        return ServiceCaller(*known)
+    service = await _service(gateway, hashlib.sha256(token.encode()).hexdigest())
+    if service is not None:
+        return service
     person = await gateway.people.review(token)
     if person is None:
         raise unauthorized("neither this gateway nor the API server knows this token; log in again")
     return person
+
+
+async def _service(gateway: Gateway, token_hash: str) -> ServiceCaller | None:
+    """Whose service token this is. The answer is kept for a few seconds, as that about people is for longer."""
+    now = gateway.clock.monotonic()
+    kept = gateway.services.get(token_hash)
+    if kept is not None and now < kept[0]:
+        return kept[1]
+    known = await gateway.backends.accounts.token_role(token_hash)
+    if known is None:  # not kept: anybody may send any number of these
+        gateway.services.pop(token_hash, None)
+        return None
+    service = ServiceCaller(*known)
+    gateway.services[token_hash] = (now + SERVICE_SECONDS, service)
+    return service
 
 
 CallerDep = Annotated[Caller, Depends(authenticate)]
@@ -74,12 +93,14 @@ def require_run(caller: Caller, session_uid: str, run: int) -> RunClaim:
     raise Forbidden(f"only run {run} of session {session_uid} may call this; {describe(caller)} may not")
 
 
-async def run_of(gateway: Gateway, claim: RunClaim) -> tuple[SessionView, RunView]:
-    """The session and run a genuine token speaks for, whatever its state; 401 if the store has none."""
-    view = await gateway.backends.sessions.get(claim.session_uid)
+async def run_of(gateway: Gateway, claim: RunClaim, *, records: bool = False) -> tuple[SessionView, RunView]:
+    """The session (with its records, where asked for) and run a genuine token speaks for, whatever its state; 401
+    if the store has none."""
+    view = await gateway.backends.sessions.get(claim.session_uid, records=records)
     run = next((run for run in view.runs if run.run == claim.run), None) if view is not None else None
     if view is None or run is None:
         raise unauthorized(f"run {claim.run} of session {claim.session_uid} is not known here")
+    structlog.contextvars.bind_contextvars(trace_id=trace_id(view.offer.task_uid))  # of this request alone
     return view, run
 
 

@@ -24,6 +24,8 @@ from triplane.ports import ContentStore
 router = APIRouter(prefix="/v1/blobs")
 _WHOLE_OCTETS: Final = 4 * 1024 * 1024
 """Blobs up to this size are verified before the first octet is sent."""
+_SMALL_OCTETS: Final = 256 * 1024
+"""Bodies up to this size are stored in one go."""
 _OCTETS: Final = "application/octet-stream"
 Namespace = Annotated[str, Query(max_length=63)]
 
@@ -39,8 +41,8 @@ async def put(
     there = await backends.content.exists(digest)
     if owner:  # else the status would tell what other namespaces hold
         there = there and await backends.sessions.owns_blob(owner, digest)
-    stored = await _store(gateway, request, digest, owner)
-    return json_answer({"digest": stored, "size": await backends.content.size(stored)}, 200 if there else 201)
+    stored, size = await _store(gateway, request, digest, owner)
+    return json_answer({"digest": stored, "size": size}, 200 if there else 201)
 
 
 @router.post("")
@@ -49,8 +51,8 @@ async def post(request: Request, gateway: GatewayDep, caller: CallerDep, namespa
     if isinstance(caller, RunClaim):
         raise Forbidden("a run stores blobs by PUT, under the digest it computed")
     owner = await _may_write(gateway, caller, namespace)
-    stored = await _store(gateway, request, None, owner)
-    return json_answer({"digest": stored, "size": await gateway.backends.content.size(stored)}, 201)
+    stored, size = await _store(gateway, request, None, owner)
+    return json_answer({"digest": stored, "size": size}, 201)
 
 
 @router.api_route("/{digest}", methods=["GET", "HEAD"])
@@ -138,18 +140,23 @@ def _foreign(digest: str, namespace: str) -> Forbidden:
     return Forbidden(f"{digest} does not belong to namespace {namespace}; {how_to_put(namespace)}")
 
 
-async def _store(gateway: Gateway, request: Request, expect: str | None, owner: str) -> str:
+async def _store(gateway: Gateway, request: Request, expect: str | None, owner: str) -> tuple[str, int]:
     """Store the body, then note whose it is: only who sent the octets has them. A crash between the two leaves a blob
-    that is nobody's until it is put again. The caller's mistake about the digest is told apart from damage."""
-    actual = hashlib.sha256()
+    that is nobody's until it is put again. The caller's mistake about the digest is told apart from damage.
+
+    Returns the digest and how many octets it is of."""
+    actual, size = hashlib.sha256(), 0
 
     async def hashed() -> AsyncIterator[bytes]:
+        nonlocal size
         async for chunk in capped(request, gateway.config.blob_limit):
             actual.update(chunk)
+            size += len(chunk)
             yield chunk
 
     try:
-        stored = await gateway.backends.content.store(hashed(), expect=expect, limit=gateway.config.blob_limit)
+        content = await _at_once(hashed())
+        stored = await gateway.backends.content.store(content, expect=expect, limit=gateway.config.blob_limit)
     except Corrupt as error:
         found = f"sha256:{actual.hexdigest()}"
         if expect is None or found == expect:
@@ -163,7 +170,23 @@ async def _store(gateway: Gateway, request: Request, expect: str | None, owner: 
         ) from error
     if owner:
         await gateway.backends.sessions.own_blob(owner, stored)
-    return stored
+    return stored, size
+
+
+async def _at_once(chunks: AsyncIterator[bytes]) -> bytes | AsyncIterator[bytes]:
+    """The whole of a small body; of a larger one, all of it as a stream."""
+    begun = bytearray()
+    async for chunk in chunks:
+        begun += chunk
+        if len(begun) > _SMALL_OCTETS:
+            return _resumed(bytes(begun), chunks)
+    return bytes(begun)
+
+
+async def _resumed(begun: bytes, chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield begun
+    async for chunk in chunks:
+        yield chunk
 
 
 async def _held_back(content: ContentStore, digest: str) -> AsyncIterator[bytes]:

@@ -46,6 +46,7 @@ class RenewBody(Body):
 class RecordsBody(Body):
     sequence: Annotated[int, Field(ge=1, le=2**31 - 1)]
     records: list[dict[str, Any]]
+    held_milliseconds: Annotated[int, Field(ge=0, le=86_400_000)] = 0
 
 
 class ReportedOutput(Body):

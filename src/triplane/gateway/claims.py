@@ -14,6 +14,7 @@ from triplane.audit.model import EventBody
 from triplane.domain import events
 from triplane.domain.runorder import order_of_run
 from triplane.domain.session import LIVE_RUN_STATES, Claim, Offer, RunState, SessionView
+from triplane.domain.trace import trace_id
 from triplane.errors import Unavailable
 from triplane.gateway.answers import json_answer
 from triplane.gateway.appending import ensure_recorded
@@ -38,16 +39,16 @@ async def hello(runner: str, request: Request, gateway: GatewayDep, caller: Call
     body = await read_body(request, HelloBody)
     sessions = gateway.backends.sessions
     lost = set(await sessions.lose_instances(runner, body.instance))
-    views = await sessions.get_many(sorted({uid for uid, _ in lost}))
     # Also those an earlier hello lost and could not log: the answer is the same each time it is asked.
-    views = {view.offer.session_uid: view for view in await sessions.open_sessions()} | dict(views)
+    lost |= {
+        (last.session_uid, last.run)
+        for last in await sessions.open_sessions()
+        if last.runner == runner and last.instance != body.instance and last.state is RunState.LOST
+    }
+    views = await sessions.get_many(sorted({uid for uid, _ in lost}), records=True)
     bodies: list[EventBody] = []
-    for view in views.values():
-        for run in view.runs:
-            replaced = run.runner == runner and run.instance != body.instance
-            if replaced and run.state is RunState.LOST:
-                lost.add((view.offer.session_uid, run.run))
-                bodies += events.run_history(view, run)
+    for uid, number in sorted(lost):
+        bodies += events.run_history(views[uid], views[uid].runs[number - 1])
     await ensure_recorded(gateway.backends.log, bodies)
     for known in [key for key in gateway.undelivered if key[0] == runner and key[1] != body.instance]:
         del gateway.undelivered[known]
@@ -101,7 +102,8 @@ async def _deliver(gateway: Gateway, request: Request, claim: Claim) -> Response
     if gone:
         _keep(gateway, claim)
         return Response(status_code=204)
-    _log.info("run claimed", session=claim.session_uid, run=claim.run, runner=claim.runner)
+    trace = trace_id(claim.task_uid)
+    _log.info("run claimed", session=claim.session_uid, run=claim.run, runner=claim.runner, trace_id=trace)
     return json_answer(_document(gateway, claim, view))
 
 

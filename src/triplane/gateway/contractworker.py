@@ -4,8 +4,10 @@ Standard input: for each output one line of JSON ``{mediaType, schema, size}`` a
 Standard output: one line ``{problem, reason}`` each. Ends at the end of input.
 """
 
+import math
 import resource
 import sys
+import time
 from typing import Any, Final
 
 import orjson
@@ -14,6 +16,7 @@ from triplane.domain.contract import contract_problem, secret_problem
 
 MEMORY_OCTETS: Final = 2 << 30
 CPU_SECONDS: Final = 60
+"""For one output; SIGXCPU ends the process."""
 
 
 def verdict_on(content: bytes, media_type: str, schema: dict[str, Any] | None) -> dict[str, str | None]:
@@ -26,9 +29,10 @@ def verdict_on(content: bytes, media_type: str, schema: dict[str, Any] | None) -
 def main() -> None:
     """Check until the input ends."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_OCTETS, MEMORY_OCTETS))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     source, sink = sys.stdin.buffer, sys.stdout.buffer
     while line := source.readline():
+        spent = math.ceil(time.process_time())
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS, resource.getrlimit(resource.RLIMIT_CPU)[1]))
         order = orjson.loads(line)
         content = source.read(order["size"])
         sink.write(orjson.dumps(verdict_on(content, order["mediaType"], order["schema"])) + b"\n")

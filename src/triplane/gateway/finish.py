@@ -43,7 +43,8 @@ async def judge(gateway: Gateway, view: SessionView, run: RunView, body: FinishB
     )
     content = gateway.backends.content
     mine = await _uploaded_here(gateway, view.offer.namespace, reported)
-    uploaded = await _uploads(content, gateway.config.contract_seconds, declared, reported, mine)
+    async with ContractChecks(content, gateway.config.contract_seconds, gateway.workers) as checks:
+        uploaded = await _uploads(content, checks, declared, reported, mine)
     return decide_result(reported, declared, uploaded, await _reflection(content, reported.reflection, mine))
 
 
@@ -56,24 +57,23 @@ async def _uploaded_here(gateway: Gateway, namespace: str, reported: ReportedRun
 
 async def _uploads(
     content: ContentStore,
-    seconds: float,
+    checks: ContractChecks,
     declared: dict[str, DeclaredOutput],
     reported: ReportedRun,
     mine: frozenset[str],
 ) -> dict[str, Uploaded]:
     """Each reported output that is there. Contracts matter only to a claimed success."""
     found: dict[str, Uploaded] = {}
-    async with ContractChecks(content, seconds) as checks:
-        for name, digest in reported.outputs:
-            if digest not in mine:
-                continue
-            try:
-                if reported.outcome is Outcome.SUCCEEDED:
-                    found[name] = await checks.check(declared[name], digest)
-                else:
-                    found[name] = Uploaded(await content.size(digest))
-            except BlobMissing:
-                continue
+    for name, digest in reported.outputs:
+        if digest not in mine:
+            continue
+        try:
+            if reported.outcome is Outcome.SUCCEEDED:
+                found[name] = await checks.check(declared[name], digest)
+            else:
+                found[name] = Uploaded(await content.size(digest))
+        except BlobMissing:
+            continue
     return found
 
 

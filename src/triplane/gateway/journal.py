@@ -1,13 +1,14 @@
 """Reading journals: for people as NDJSON, and for ourselves to know which observations were already recorded."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Query, Response
 from starlette.responses import StreamingResponse
 
-from triplane.domain.journal import Segment, read_segment, record_position
+from triplane.domain.journal import Segment, on_the_servers_clock, read_segment, record_position
 from triplane.domain.session import LIVE_RUN_STATES, RunState, SessionView
 from triplane.errors import Corrupt
 from triplane.gateway.auth import CallerDep, require_person
@@ -49,13 +50,24 @@ async def _lines(
             for record in (await _segment(gateway.backends.content, view, *segment)).records:
                 position = record_position(record.id)
                 if position > after:
-                    yield orjson.dumps(record.wire()) + b"\n"
+                    shown = on_the_servers_clock(record, *run_time(gateway, view, segment[0]))
+                    yield orjson.dumps(shown.wire()) + b"\n"
                     after = position
             after = max(after, (segment[0], segment[1], 0))
         if not follow or _over(view, run) or gateway.stopping.is_set():
             return
         await wait_for_any(_LOOK_SECONDS, rung, gateway.stopping)
         view = await session_or_404(gateway, view.offer.session_uid)
+
+
+def run_time(gateway: Gateway, view: SessionView, run: int) -> tuple[datetime, datetime]:
+    """From its claim to its end, or to now, by the server's clock."""
+    found = next((item for item in view.runs if item.run == run), None)
+    now = gateway.clock.now()
+    claimed_at = found.claimed_at if found is not None else None
+    earliest = datetime.fromisoformat(claimed_at) if claimed_at else datetime.min.replace(tzinfo=UTC)
+    ended = datetime.fromisoformat(found.ended_at) if found and found.ended_at else now
+    return earliest, max(ended, earliest)
 
 
 def _wanted(view: SessionView, run: int | None, after: tuple[int, ...]) -> list[tuple[int, int, str]]:
@@ -81,12 +93,12 @@ async def _segment(content: ContentStore, view: SessionView, run: int, sequence:
     return read_segment(document, session_uid=uid, run=run, sequence=sequence)
 
 
-async def earlier_observations(gateway: Gateway, view: SessionView, position: tuple[int, int]) -> set[str]:
+async def earlier_observations(gateway: Gateway, uid: str, position: tuple[int, int]) -> set[str]:
     """Ids of the observations in segments before ``position``; read from the journal once per session."""
-    uid = view.offer.session_uid
     known = gateway.observations.get(uid)
     if known is None:
         known = {}
+        view = await session_or_404(gateway, uid)
         for run, sequence, digest in sorted(view.record_digests):
             segment = await _segment(gateway.backends.content, view, run, sequence, digest)
             _note(known, segment)

@@ -7,10 +7,13 @@ from fastapi import APIRouter, Query, Response
 
 from triplane.api.kinds import KINDS
 from triplane.domain.lineage import LineageFacts, Origin, Reviewed, lineage, material_digests
+from triplane.domain.provenance import Way, is_digest
+from triplane.domain.selector import parse_selector
 from triplane.errors import InvalidInput, NotFound
 from triplane.gateway.answers import json_answer
 from triplane.gateway.auth import CallerDep, require_person
 from triplane.gateway.people import Access
+from triplane.gateway.provenance import walk
 from triplane.gateway.state import Gateway, GatewayDep
 from triplane.gateway.views import resource_document
 from triplane.ports import Edge, ResourceRecord
@@ -27,18 +30,34 @@ async def resources(
     kind: Annotated[str, Query()],
     namespace: str = "",
     name: str = "",
+    selector: str = "",
+    after: str | None = None,
+    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
 ) -> Response:
-    """``{resources}``: every incarnation kept, newest first, also of objects that are gone."""
+    """``{resources}``: what is kept, also of objects that are gone: of one name every incarnation, newest first; else
+    by (namespace, name), those whose labels the selector matches. With ``limit`` also ``next``, for ``after``."""
     model = KINDS.get(kind)
     if model is None:
         raise InvalidInput(f"no kind {kind!r}; there are {', '.join(KINDS)}")
     await require_person(gateway, caller, Access("list", model.info.plural, namespace))
+    chosen = parse_selector(selector)
+    graph = gateway.backends.graph
     if namespace and name:
-        found: Sequence[ResourceRecord] = await gateway.backends.graph.find(kind, namespace, name)
-    else:
-        kept = await gateway.backends.graph.list(kind, namespace or None)
-        found = [record for record in kept if not name or record.name == name]
-    return json_answer({"resources": [resource_document(record) for record in found]})
+        found = [record for record in await graph.find(kind, namespace, name) if chosen.matches(record.labels)]
+        return json_answer({"resources": [resource_document(record) for record in found]})
+    place = None if after is None else (kind, *_place_of(after))
+    page = await graph.query_by_labels(chosen, kind=kind, namespace=namespace or None, after=place, limit=limit)
+    more = limit is not None and len(page) == limit
+    last = "/".join((page[-1].namespace, page[-1].name, page[-1].uid)) if more else None
+    shown = [resource_document(record) for record in page if not name or record.name == name]
+    return json_answer({"resources": shown, **({"next": last} if limit is not None else {})})
+
+
+def _place_of(after: str) -> tuple[str, str, str]:
+    parts = after.split("/")
+    if len(parts) != 3:
+        raise InvalidInput(f"after={after[:128]!r} is not what an earlier answer called next")
+    return parts[0], parts[1], parts[2]
 
 
 @router.get("/lineage/{subject}")
@@ -54,19 +73,66 @@ async def read_lineage(subject: str, gateway: GatewayDep, caller: CallerDep) -> 
     return json_answer({"lineage": documents})
 
 
+@router.get("/provenance/{subject}")
+async def read_provenance(
+    subject: str,
+    gateway: GatewayDep,
+    caller: CallerDep,
+    way: Way = Way.UP,
+    depth: Annotated[int, Query(ge=1, le=256)] = 64,
+    namespace: str = "",
+) -> Response:
+    """The graph around a digest or a kept resource: ``{start, way, depth, truncated, nodes, edges}``. It stays within
+    the namespace of the resource; of a digest, within ``namespace``, or those of everything that touches it."""
+    graph = gateway.backends.graph
+    if is_digest(subject):
+        namespaces = frozenset({namespace}) if namespace else await _touching(gateway, subject)
+        for place in sorted(namespaces) or [""]:
+            await require_person(gateway, caller, Access("get", "artifacts", place))
+        known = (await walk(graph, [subject], Way.BOTH, 1, namespaces)).edges
+        if not known:
+            raise NotFound(f"nothing kept in namespace {namespace or 'of any name'} was made of or from {subject[:80]}")
+    else:
+        record = await graph.get(subject)
+        await require_person(
+            gateway,
+            caller,
+            Access(
+                "get", KINDS[record.kind].info.plural if record else "artifacts", record.namespace if record else ""
+            ),
+        )
+        if record is None:
+            raise NotFound(f"no resource with UID {subject[:128]!r} is kept; `triplane graph query` lists what is")
+        await require_person(gateway, caller, Access("get", "artifacts", record.namespace))
+        namespaces = frozenset({record.namespace})
+    found = await walk(graph, [subject], way, depth, namespaces)
+    return json_answer(found.document(way, depth))
+
+
+async def _touching(gateway: Gateway, digest: str) -> frozenset[str]:
+    """Namespaces of the resources that have an edge with this blob."""
+    found = await walk(gateway.backends.graph, [digest], Way.BOTH, 1, None)
+    return frozenset(record.namespace for uid, record in found.records.items() if uid in found.depths)
+
+
 async def _artifacts(gateway: Gateway, subject: str) -> list[ResourceRecord]:
     """Newest first. A digest may belong to several: the same octets produced twice."""
-    if subject.startswith("sha256:"):
-        return (await _artifacts_by_digest(gateway)).get(subject, [])
+    if is_digest(subject):
+        return (await _artifacts_by_digest(gateway, [subject])).get(subject, [])
     record = await gateway.backends.graph.get(subject)
     return [record] if record is not None and record.kind == "Artifact" else []
 
 
-async def _artifacts_by_digest(gateway: Gateway, namespace: str | None = None) -> dict[str, list[ResourceRecord]]:
+async def _artifacts_by_digest(gateway: Gateway, digests: Sequence[str]) -> dict[str, list[ResourceRecord]]:
+    """The Artifacts whose content each digest is, newest first."""
+    graph = gateway.backends.graph
+    edges = await graph.edges_of(digests, outgoing=False, kinds=frozenset({"produces"}))
+    records = await graph.get_many([edge.source for edge in edges])
     found: dict[str, list[ResourceRecord]] = {}
-    records = await gateway.backends.graph.list("Artifact", namespace)
-    for record in sorted(records, key=lambda record: record.seq, reverse=True):
-        found.setdefault(str(record.spec.get("digest")), []).append(record)
+    for edge in sorted(edges, key=lambda edge: edge.seq, reverse=True):
+        record = records.get(edge.source)
+        if record is not None and record.kind == "Artifact":
+            found.setdefault(edge.target, []).append(record)
     return found
 
 
@@ -80,6 +146,9 @@ async def _gather(gateway: Gateway, artifact: ResourceRecord) -> LineageFacts:
     agent_uid = _uid(_spec(session).get("agentRef")) or (execution.offer.agent_uid if execution else None)
     node, container = await _containers(gateway, task, execution.offer.graph_uid if execution else None)
     consumed = await _consumed(gateway, session_uid)
+    digests = [digest for _, digest in material_digests(artifact, execution, consumed)]
+    composed = await _composed(gateway, task.uid if task is not None else None, digests)
+    sources = [edge.target for edges in composed.values() for edge in edges]
     return LineageFacts(
         artifact=artifact,
         task=task,
@@ -89,9 +158,8 @@ async def _gather(gateway: Gateway, artifact: ResourceRecord) -> LineageFacts:
         agent=await _record(gateway, agent_uid),
         execution=execution,
         consumed=consumed,
-        origins=await _origins(
-            gateway, artifact.namespace, [digest for _, digest in material_digests(artifact, execution, consumed)]
-        ),
+        composed={digest: [(edge.target, edge.data) for edge in edges] for digest, edges in composed.items()},
+        origins=await _origins(gateway, artifact.namespace, [*digests, *sources]),
         reviews=await _reviews(gateway, artifact),
     )
 
@@ -104,8 +172,7 @@ async def _containers(
     current = task
     for _ in range(len(KINDS)):
         edges = await gateway.backends.graph.edges(current.uid, outgoing=False, kinds=_OWNERS) if current else ()
-        owners = [await _record(gateway, edge.source) for edge in edges]
-        kept = [owner for owner in owners if owner is not None]
+        kept = (await gateway.backends.graph.get_many([edge.source for edge in edges])).values() if edges else ()
         node = node or next((owner for owner in kept if owner.kind == "Node"), None)
         container = container or next((owner for owner in kept if owner.kind == "Graph"), None)
         current = next((owner for owner in kept if owner.kind == "Node"), None)
@@ -123,14 +190,29 @@ async def _origins(gateway: Gateway, namespace: str, digests: Sequence[str]) -> 
     """Artifacts of the same namespace with these digests: the reader was let into that one only."""
     if not digests:
         return {}
-    known = await _artifacts_by_digest(gateway, namespace)
-    return {
+    known = await _artifacts_by_digest(gateway, list(dict.fromkeys(digests)))
+    uids = {_uid(artifact.spec.get("taskRef")) or "" for artifacts in known.values() for artifact in artifacts}
+    tasks = await gateway.backends.graph.get_many(uids)
+    found = {
         digest: [
-            Origin(artifact, await _record(gateway, _uid(artifact.spec.get("taskRef")))) for artifact in known[digest]
+            Origin(artifact, tasks.get(_uid(artifact.spec.get("taskRef")) or ""))
+            for artifact in known.get(digest, ())
+            if artifact.namespace == namespace
         ]
         for digest in dict.fromkeys(digests)
-        if digest in known
     }
+    return {digest: origins for digest, origins in found.items() if origins}
+
+
+async def _composed(gateway: Gateway, task_uid: str | None, digests: Sequence[str]) -> dict[str, list[Edge]]:
+    """Of inputs made for this Task, the parts they were made of."""
+    if task_uid is None or not digests:
+        return {}
+    found: dict[str, list[Edge]] = {}
+    for edge in await gateway.backends.graph.edges_of(list(dict.fromkeys(digests)), kinds=frozenset({"derivedFrom"})):
+        if edge.data.get("task") == task_uid:
+            found.setdefault(edge.source, []).append(edge)
+    return found
 
 
 async def _reviews(gateway: Gateway, artifact: ResourceRecord) -> list[Reviewed]:

@@ -11,16 +11,16 @@ from fastapi import APIRouter, Path, Request, Response
 
 from triplane.audit.digest import canonical_json, digest_of_bytes
 from triplane.domain import events
-from triplane.domain.journal import clean_json, number_records
+from triplane.domain.journal import clean_json, number_records, times_off
 from triplane.domain.session import LIVE_RUN_STATES, RunResult, RunState, RunView, SessionView
-from triplane.errors import IdReused, InvalidInput, SequenceGap
+from triplane.errors import Conflict, IdReused, InvalidInput, NotFound, SequenceGap
 from triplane.gateway.answers import json_answer, run_ended
 from triplane.gateway.appending import ensure_recorded
 from triplane.gateway.auth import CallerDep, live_run_of, require_person, require_run, run_of
 from triplane.gateway.bodies import FinishBody, RecordsBody, RenewBody, StartBody, read_body
 from triplane.gateway.config import RECORDS_LIMIT
 from triplane.gateway.finish import judge
-from triplane.gateway.journal import earlier_observations, note_observations
+from triplane.gateway.journal import earlier_observations, note_observations, run_time
 from triplane.gateway.people import Access
 from triplane.gateway.state import GatewayDep
 from triplane.gateway.views import session_document, session_or_404
@@ -55,10 +55,14 @@ async def renew(uid: str, run: RunNumber, request: Request, gateway: GatewayDep,
     """The host still works. Answered for an ended run too: that is how the host learns of a revocation."""
     claim = require_run(caller, uid, run)
     body = await read_body(request, RenewBody)
-    _, now = await run_of(gateway, claim)
-    if now.state is RunState.FINISHED:
-        raise run_ended(f"run {run} of session {uid} has finished")
-    return json_answer({"revoked": await gateway.backends.sessions.renew(uid, run, body.counter)})
+    try:
+        reason = await gateway.backends.sessions.renew(uid, run, body.counter)
+    except (Conflict, NotFound):
+        _, now = await run_of(gateway, claim)
+        if now.state is RunState.FINISHED:
+            raise run_ended(f"run {run} of session {uid} has finished") from None
+        raise
+    return json_answer({"revoked": reason})
 
 
 @router.post("/runs/{run}/records")
@@ -73,13 +77,18 @@ async def records(uid: str, run: RunNumber, request: Request, gateway: GatewayDe
             f"run {run} of session {uid}: segment {body.sequence} came, {expected} is next; send that one",
             expected=expected,
         )
-    seen = await earlier_observations(gateway, view, (run, body.sequence))
+    seen = await earlier_observations(gateway, uid, (run, body.sequence))
     segment = number_records(uid, run, body.sequence, body.records, seen)
     digest = await gateway.backends.content.store(segment.octets())
-    receipt = await gateway.backends.sessions.record(uid, run, body.sequence, digest)
+    held = body.held_milliseconds / 1000
+    receipt = await gateway.backends.sessions.record(uid, run, body.sequence, digest, held_seconds=held)
     note_observations(gateway, segment)
     await ensure_recorded(gateway.backends.log, [events.run_recorded(view, run, receipt.sequence, receipt.digest)])
-    return json_answer({"sequence": receipt.sequence, "digest": receipt.digest})
+    answer = {"sequence": receipt.sequence, "digest": receipt.digest}
+    if off := times_off(segment.records, *run_time(gateway, view, run)):
+        answer["warning"] = f"{off} records say times outside of their run; readers see the server's time instead"
+        _log.warning("the clock of a session host is off", session=uid, run=run, segment=body.sequence, records=off)
+    return json_answer(answer)
 
 
 @router.post("/runs/{run}/finish")
@@ -92,7 +101,7 @@ async def finish(uid: str, run: RunNumber, request: Request, gateway: GatewayDep
         raise run_ended(f"run {run} of session {uid} is {now.state.value}; it cannot finish any more")
     result = await judge(gateway, view, now, body)
     await gateway.backends.sessions.finish(uid, run, result)
-    view, now = await run_of(gateway, claim)
+    view, now = await run_of(gateway, claim, records=True)
     await ensure_recorded(gateway.backends.log, events.run_history(view, now))
     gateway.observations.pop(uid, None)
     recorded = _recorded(view, now)

@@ -9,7 +9,9 @@ from fastapi import Depends, Request
 from triplane.domain.session import Claim
 from triplane.gateway.bell import Bell
 from triplane.gateway.config import GatewayConfig
+from triplane.gateway.contracts import ContractWorkers
 from triplane.gateway.people import People
+from triplane.gateway.services import ServiceCaller
 from triplane.gateway.tokens import RunTokens
 from triplane.ports import Clock
 from triplane.wiring import GatewayBackends
@@ -25,16 +27,19 @@ class Gateway:
     tokens: RunTokens
     people: People
     bell: Bell
+    workers: ContractWorkers = field(default_factory=ContractWorkers)
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the process must end: streams and long polls return at once."""
+    services: dict[str, tuple[float, ServiceCaller]] = field(default_factory=dict)
+    """Service tokens seen lately, by their hash: until when that holds, and whose they are."""
     undelivered: dict[tuple[str, str], list[Claim]] = field(default_factory=dict)
     """Claims taken for a runner instance whose answer could not be given; the next poll gets them."""
     observations: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)
     """Per session: observation id → (run, segment) where it was first seen. A cache of the journal."""
 
 
-def gateway_of(request: Request) -> Gateway:
-    """The app's shared state."""
+async def gateway_of(request: Request) -> Gateway:
+    """The app's shared state. A coroutine, because FastAPI sends plain functions to a thread for every request."""
     found = request.app.state.gateway
     assert isinstance(found, Gateway)
     return found

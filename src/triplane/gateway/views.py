@@ -9,8 +9,8 @@ from triplane.ports import ResourceRecord
 
 
 async def session_or_404(gateway: Gateway, uid: str) -> SessionView:
-    """The session; raises ``NotFound``."""
-    view = await gateway.backends.sessions.get(uid)
+    """The session with its records; raises ``NotFound``."""
+    view = await gateway.backends.sessions.get(uid, records=True)
     if view is None:
         raise NotFound(f"no session {uid[:128]!r}; `kubectl get agentsessions -o wide` lists them by UID")
     return view

@@ -35,6 +35,7 @@ PEOPLE = ("alice", "bob")
 ACCOUNTS = {
     "operator": (SYSTEM_NAMESPACE, "triplane-operator"),
     "gateway": (SYSTEM_NAMESPACE, "triplane-gateway"),
+    "admission": (SYSTEM_NAMESPACE, "triplane-admission"),
     **{person: (PEOPLE_NAMESPACE, person) for person in PEOPLE},
 }
 """Kubeconfig name to (namespace, ServiceAccount)."""
@@ -55,8 +56,8 @@ async def install(
     """Apply everything server-side and return when it is in force; repeating it changes nothing.
 
     ``namespaces`` are made where missing, and alice and bob may work in them. Writes ``kubeconfig-<name>``
-    (0600) into ``secrets`` for the operator, the gateway, alice and bob. Raises ``InvalidInput`` when the
-    server is older than Kubernetes 1.36, ``Forbidden`` when its user may not do this.
+    (0600) into ``secrets`` for each of ``ACCOUNTS``. Raises ``InvalidInput`` when the server is older than
+    Kubernetes 1.36, ``Forbidden`` when its user may not do this.
     """
     await check_version(server)
     kinds = render_all()

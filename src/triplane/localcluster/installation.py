@@ -28,6 +28,7 @@ from triplane.localcluster.release import release
 from triplane.localcluster.services import services
 from triplane.localcluster.state import Phase, SupervisorState, read_state
 from triplane.localcluster.supervisor import stop_all
+from triplane.localcluster.webhook import NAME as WEBHOOK
 from triplane.settings import Settings
 
 _FOLLOW_SECONDS = 0.1
@@ -109,7 +110,10 @@ async def status(settings: Settings) -> InstallationStatus:
     if not settings.run.exists():  # one stat
         return InstallationStatus(None, ())
     processes = list(await LocalCluster(settings).status())
+    local = bool(processes)
     for service in services(settings):
+        if service.name == WEBHOOK and not local:
+            continue  # another cluster's API server could not reach it: it does not run
         identity = service.process.running()
         processes.append(
             ComponentStatus(

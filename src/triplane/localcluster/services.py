@@ -1,4 +1,4 @@
-"""What `triplane up` keeps running beside the control plane: Postgres, gateway, operator, runner.
+"""What `triplane up` keeps running beside the control plane: Postgres, admission webhook, gateway, operator, runner.
 
 Each child's environment is written out here on purpose: its own kubeconfig, its own settings, and nothing else of
 ours. Secrets are files it opens itself.
@@ -6,6 +6,7 @@ ours. Secrets are files it opens itself.
 
 import asyncio
 import signal
+import ssl
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ import httpx
 from pydantic import SecretStr
 
 from triplane import endpoints
+from triplane.localcluster import webhook
+from triplane.localcluster.pki import Pki
 from triplane.localcluster.process import ManagedProcess, Probe, age_seconds
 from triplane.settings import Settings
 
@@ -47,10 +50,25 @@ def services(settings: Settings, release: str = "") -> Sequence[Service]:
     operator = {"kubeconfig": settings.secrets / "kubeconfig-operator"}
     return (
         *kept,
+        admission(settings, release),
         _http(settings, release, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
         _http(settings, release, "operator", operator, ("namespace", "accept_restore", *_DATABASE, *_COMMON)),
         _runner(settings, release),
     )
+
+
+def admission(settings: Settings, release: str = "") -> Service:
+    """The admission webhook, with a certificate of the local cluster's authority."""
+    pki = Pki(settings.cluster / "pki")
+    own = {
+        "kubeconfig": settings.secrets / "kubeconfig-admission",
+        "admission_certificate": pki.certificate(webhook.NAME),
+        "admission_key": pki.key(webhook.NAME),
+    }
+    env = _environment(settings, own, ("admission_port", "log_level"))
+    process = _python(settings, release, webhook.NAME, "triplane.admission", env)
+    healthy = _get(settings, webhook.NAME, "/healthz", pki.authority)
+    return Service(process, healthy, healthy)
 
 
 def _environment(settings: Settings, own: Mapping[str, Any], passed: Sequence[str]) -> dict[str, str]:
@@ -100,15 +118,16 @@ def _http(settings: Settings, release: str, name: str, own: Mapping[str, Any], p
     return Service(process, _get(settings, name, "/readyz"), _get(settings, name, "/healthz"))
 
 
-def _get(settings: Settings, name: str, path: str) -> Probe:
+def _get(settings: Settings, name: str, path: str, authority: Path | None = None) -> Probe:
     async def probe() -> bool:
         url = endpoints.read(settings.run).get(name)
         if not isinstance(url, str):
             return False
         try:
-            async with httpx.AsyncClient(timeout=5.0, trust_env=False) as client:
+            verify = True if authority is None else ssl.create_default_context(cafile=str(authority))
+            async with httpx.AsyncClient(timeout=5.0, trust_env=False, verify=verify) as client:
                 return (await client.get(url + path)).status_code == httpx.codes.OK
-        except httpx.HTTPError:
+        except (httpx.HTTPError, OSError):  # OSError: the authority is not there yet
             return False
 
     return probe

@@ -25,6 +25,8 @@ from triplane.localcluster.install import install
 from triplane.localcluster.process import inherited_environment, marks, tail
 from triplane.localcluster.services import Service, services
 from triplane.localcluster.state import Phase, SupervisorState, write_state
+from triplane.localcluster.webhook import NAME as WEBHOOK
+from triplane.localcluster.webhook import address, follow, install_webhook
 from triplane.settings import Settings
 
 _LOOK_SECONDS = 0.5
@@ -56,6 +58,8 @@ class Supervisor:
             async with asyncio.TaskGroup() as tasks:
                 for service in kept:
                     tasks.create_task(self._keep(service))
+                if self._cluster is not None:
+                    tasks.create_task(self._follow_webhook(self._cluster))
         except asyncio.CancelledError:
             self._tell(phase=Phase.STOPPING)
             raise
@@ -78,11 +82,39 @@ class Supervisor:
         async with _first_error(), asyncio.TaskGroup() as tasks:
             control_plane = tasks.create_task(self._start_cluster())
             tasks.create_task(self._start_database(database))
-        rest = [service for service in listed if service not in database]
-        for service in rest:
-            await ensure_running(service.process, service.ready, self._progress, seconds=service.ready_seconds)
-            self._progress(f"{service.name} ready")
-        return [*control_plane.result(), *listed]
+        rest = [service for service in listed if service not in database and service.name != WEBHOOK]
+        webhook = [service for service in listed if service.name == WEBHOOK and self._cluster is not None]
+        async with _first_error(), asyncio.TaskGroup() as tasks:
+            for service in webhook:
+                tasks.create_task(self._start_webhook(service))
+            for service in rest:
+                await self._start_service(service)
+        return [*control_plane.result(), *database, *webhook, *rest]
+
+    async def _start_service(self, service: Service) -> None:
+        await ensure_running(service.process, service.ready, self._progress, seconds=service.ready_seconds)
+        self._progress(f"{service.name} ready")
+
+    async def _start_webhook(self, service: Service) -> None:
+        """Only for the control plane here: the API server of another cluster cannot reach this machine's loopback,
+        there the operator alone finds cycles (`Stalled`)."""
+        assert self._cluster is not None
+        await ensure_running(service.process, service.ready, self._progress, seconds=service.ready_seconds)
+        async with self._cluster.api_server() as server:
+            assert server.authority is not None
+            await install_webhook(server, address(self._settings.run), server.authority)
+        self._progress(f"{service.name} ready")
+
+    async def _follow_webhook(self, cluster: LocalCluster) -> None:
+        """An API server that is down is asked again; what it cannot be told now it is told later."""
+        known = address(self._settings.run)
+        while True:
+            with contextlib.suppress(TriplaneError):
+                async with cluster.api_server() as server:
+                    assert server.authority is not None
+                    await follow(server, self._settings.run, server.authority, known)
+            known = ""  # it may have been registered or not: once more is harmless
+            await asyncio.sleep(_LOOK_SECONDS)
 
     async def _start_cluster(self) -> Sequence[Service]:
         if self._cluster is None:

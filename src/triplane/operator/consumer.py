@@ -7,6 +7,7 @@ work.
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import structlog
@@ -41,6 +42,11 @@ class Consumer:
         self._seen = -1
         self._saved = -1
 
+    @property
+    def seen(self) -> int:
+        """Sequence of the last entry handed on; -1 before the first."""
+        return self._seen
+
     async def run(self) -> None:
         """Consume until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -70,12 +76,19 @@ class Consumer:
             self._enqueue(Key("AgentSession", subject["namespace"], subject["name"]), 0.0)
 
     async def _answer_bell(self) -> None:
+        asked: dict[str, float] = {}
+        loop = asyncio.get_running_loop()
         async with self._sessions.changes() as bell:
             while True:
-                for uid in await self._sessions.wanted():
+                wanted = await self._sessions.wanted()
+                # The bell rings for every change; what cannot be permitted now is not asked for at each.
+                asked = {uid: asked[uid] for uid in wanted if loop.time() - asked.get(uid, -inf) < BELL_SECONDS}
+                for uid in wanted:
                     session = self._index.by_uid(uid)
-                    if session is not None:
-                        self._enqueue(Key.of(session), 0.0)
+                    if uid not in asked and session is not None:
+                        asked[uid] = loop.time()
+                        task = session["spec"]["taskRef"]["name"]
+                        self._enqueue(Key("Task", session["metadata"]["namespace"], task), 0.0)
                 await bell.wait(BELL_SECONDS)
 
     async def _save(self) -> None:

@@ -1,7 +1,8 @@
 """Whom a change concerns: the keys to reconcile after an object was made, altered or deleted.
 
 Over-asking costs one reconcile that changes nothing; under-asking costs up to a resync (about five
-minutes). Finished work is left alone all the same: an edited Agent must not wake ten thousand old Tasks.
+minutes). Finished work is left alone all the same: an edited Agent must not wake ten thousand old Tasks. And what is
+decided by a spec is not woken by a status: a Graph whose counts move must not wake every Task in it each second.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -9,20 +10,45 @@ from typing import Any
 
 from triplane.api.kinds import KINDS
 from triplane.controllers.key import Key
-from triplane.operator.fields import triplane_owners
+from triplane.operator.fields import FIELDS, triplane_owners
 from triplane.operator.index import Change, Index
 
 Object = Mapping[str, Any]
+Rule = Callable[[Index, Object], Iterator[Key]]
 
 
 def concerned(index: Index, change: Change) -> set[Key]:
     """Self, owners, and those whose decisions read this object."""
     keys = {Key.of(change.object)}
+    rules = [_ALWAYS]
+    if _spec_changed(change):
+        rules.append(_BY_SPEC)
+    if _turned(change):
+        rules.append(_BY_END)
     for obj in (change.before, change.after):
-        if obj is not None:
-            keys.update(_owners(obj))
-            keys.update(_RULES[change.kind](index, obj))
+        if obj is None:
+            continue
+        keys.update(_owners(obj))
+        for table in rules:
+            if (rule := table.get(change.kind)) is not None:
+                keys.update(rule(index, obj))
     return keys
+
+
+def _spec_changed(change: Change) -> bool:
+    """It came, went, is going, or is asked to be something else."""
+    before, after = change.before, change.after
+    if before is None or after is None:
+        return True
+    return any(
+        before["metadata"].get(field) != after["metadata"].get(field) for field in ("generation", "deletionTimestamp")
+    )
+
+
+def _turned(change: Change) -> bool:
+    """It came, went, or was decided."""
+    before, after = change.before, change.after
+    return before is None or after is None or finished(before) != finished(after)
 
 
 def finished(obj: Object) -> bool:
@@ -53,27 +79,49 @@ def _ref(obj: Object, kind: str, field: str) -> Iterator[Key]:
         yield Key(kind, obj["metadata"].get("namespace", ""), name)
 
 
-def _of_graph(index: Index, obj: Object) -> Iterator[Key]:
+def _graph_spec(index: Index, obj: Object) -> Iterator[Key]:
     for kind in ("Node", "Task"):
         yield from _unfinished(index, kind, "graph", _path(obj))
 
 
-def _of_node(index: Index, obj: Object) -> Iterator[Key]:
+def _workflow_spec(index: Index, obj: Object) -> Iterator[Key]:
+    yield from _unfinished(index, "Node", "workflow", _path(obj))
+
+
+def _node(index: Index, obj: Object) -> Iterator[Key]:
     yield from _ref(obj, "Graph", "graphRef")
+
+
+def _node_spec(index: Index, obj: Object) -> Iterator[Key]:
     yield from _unfinished(index, "Task", "node", _path(obj))
 
 
-def _of_task(index: Index, obj: Object) -> Iterator[Key]:
+def _node_end(index: Index, obj: Object) -> Iterator[Key]:
+    """The next of its queue: the first that is not over. Those behind that one wait for it in any case."""
+    for queue in FIELDS["Node"]["queue"](obj):
+        waiting = [peer for peer in index.children("Node", "queue", queue) if not finished(peer)]
+        if waiting:
+            yield Key.of(min(waiting, key=_place))
+
+
+def _place(obj: Object) -> tuple[str, str]:
+    return str(obj["metadata"].get("creationTimestamp") or ""), str(obj["metadata"]["name"])
+
+
+def _task(index: Index, obj: Object) -> Iterator[Key]:
     uid = obj["metadata"]["uid"]
     yield from _ref(obj, "Graph", "graphRef")
     yield from _ref(obj, "Node", "nodeRef")
-    yield from _unfinished(index, "Task", "dependency", _path(obj))
-    yield from _unfinished(index, "Node", "step", _path(obj))  # it may stand where the Node's own is to be
     for kind in ("AgentSession", "Artifact"):
         yield from _unfinished(index, kind, "task", uid)
 
 
-def _of_agent(index: Index, obj: Object) -> Iterator[Key]:
+def _task_end(index: Index, obj: Object) -> Iterator[Key]:
+    yield from _unfinished(index, "Task", "dependency", _path(obj))
+    yield from _unfinished(index, "Node", "step", _path(obj))  # it may stand where the Node's own is to be
+
+
+def _agent_spec(index: Index, obj: Object) -> Iterator[Key]:
     yield from _unfinished(index, "Task", "agent", _path(obj))
     yield from _unfinished(index, "AgentSession", "agent", obj["metadata"]["uid"])
     namespace = obj["metadata"].get("namespace", "")
@@ -81,38 +129,38 @@ def _of_agent(index: Index, obj: Object) -> Iterator[Key]:
         yield from _unfinished(index, "Task", "capability", f"{namespace}/{capability}")
 
 
-def _of_harness(index: Index, obj: Object) -> Iterator[Key]:
+def _harness_spec(index: Index, obj: Object) -> Iterator[Key]:
     for agent in index.children("Agent", "harness", _path(obj)):
         yield Key.of(agent)
-        yield from _of_agent(index, agent)
+        yield from _agent_spec(index, agent)
 
 
-def _of_capability(index: Index, obj: Object) -> Iterator[Key]:
+def _capability_spec(index: Index, obj: Object) -> Iterator[Key]:
     for agent in index.children("Agent", "capability", _path(obj)):
         yield Key.of(agent)
     yield from _unfinished(index, "Task", "capability", _path(obj))
 
 
-def _of_session(index: Index, obj: Object) -> Iterator[Key]:
+def _of_task(index: Index, obj: Object) -> Iterator[Key]:
     yield from _ref(obj, "Task", "taskRef")
 
 
-def _of_artifact(index: Index, obj: Object) -> Iterator[Key]:
-    yield from _ref(obj, "Task", "taskRef")
-
-
-def _of_review(index: Index, obj: Object) -> Iterator[Key]:
-    yield from _ref(obj, "Task", "taskRef")
-
-
-_RULES: Mapping[str, Callable[[Index, Object], Iterator[Key]]] = {
-    "Graph": _of_graph,
-    "Node": _of_node,
-    "Task": _of_task,
-    "Agent": _of_agent,
-    "Harness": _of_harness,
-    "Capability": _of_capability,
-    "AgentSession": _of_session,
-    "Artifact": _of_artifact,
-    "Review": _of_review,
+_ALWAYS: Mapping[str, Rule] = {
+    "Node": _node,
+    "Task": _task,
+    "AgentSession": _of_task,
+    "Artifact": _of_task,
+    "Review": _of_task,
 }
+"""Whom every change concerns."""
+_BY_SPEC: Mapping[str, Rule] = {
+    "Graph": _graph_spec,
+    "Workflow": _workflow_spec,
+    "Node": _node_spec,
+    "Agent": _agent_spec,
+    "Harness": _harness_spec,
+    "Capability": _capability_spec,
+}
+"""Whom a change concerns that is more than one of status."""
+_BY_END: Mapping[str, Rule] = {"Node": _node_end, "Task": _task_end}
+"""Whom it concerns that an object is there, is gone, or was decided."""

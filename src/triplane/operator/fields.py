@@ -60,7 +60,8 @@ def _node_of(obj: Object) -> frozenset[str]:
 
 
 def _works(obj: Object) -> list[Object]:
-    """A Task's spec, or the steps of a Node: the blocks that carry the fields of ``Work``."""
+    """A Task's spec, or a Node's own steps: the blocks that carry the fields of ``Work``. The Tasks of a Workflow's
+    steps speak for themselves, so nothing of them is looked up by their Node."""
     return list(_spec(obj).get("steps") or ()) if obj["kind"] == "Node" else [_spec(obj)]
 
 
@@ -83,20 +84,36 @@ def _capabilities_of(obj: Object) -> frozenset[str]:
 
 
 def _dependencies_of(obj: Object) -> frozenset[str]:
-    sources = [item.get("from") for work in _works(obj) for item in work.get("inputs") or ()]
-    return _locals(obj, [source["task"] for source in sources if source])
+    """What must be settled before a Task: in ``dependsOn``, or the source of an input."""
+    spec = _spec(obj)
+    names: list[str] = list(spec.get("dependsOn") or ())
+    for item in spec.get("inputs") or ():
+        source = item.get("from")
+        edges = [source] if source else item.get("sources") or ()
+        names.extend(edge["task"] for edge in edges if edge.get("task"))
+    return _locals(obj, names)
 
 
 def _steps_of(obj: Object) -> frozenset[str]:
-    """Names of the Tasks a Node makes, or would make if the names were free."""
+    """Names of the Tasks a Node makes, or would make if the names were free: as its status has them once it has
+    begun, before that those of its own steps."""
     name = obj["metadata"]["name"]
-    steps = [step.get("name") for step in _spec(obj).get("steps") or ()]
-    return _locals(obj, [object_name(name, step) for step in steps if step])
+    planned = [step["task"] for step in (obj.get("status") or {}).get("steps") or ()]
+    declared = [object_name(name, step["name"]) for step in _spec(obj).get("steps") or () if step.get("name")]
+    return _locals(obj, planned or declared)
+
+
+def _queue_of(obj: Object) -> frozenset[str]:
+    """``<ns>/<graph>/<queue>`` of a Node that is in a queue."""
+    queue, graph = (_spec(obj).get("queue") or {}).get("name"), _ref_name(obj, "graphRef")
+    return _local(obj, f"{graph}/{queue}" if queue and graph else None)
 
 
 FIELDS: Mapping[str, Mapping[str, Extract]] = {
     "Node": {
         "graph": _by_name("graphRef"),
+        "workflow": _by_name("workflowRef"),
+        "queue": _queue_of,
         "agent": _agents_of,
         "capability": _capabilities_of,
         "step": _steps_of,

@@ -1,4 +1,4 @@
-"""kopf as the watcher, and nothing else: one ``on.event`` handler for the nine kinds hands raw events over.
+"""kopf as the watcher, and nothing else: one ``on.event`` handler for our kinds hands raw events over.
 
 No annotations, no finalizers, no timers, no progress: kopf never writes. It runs in a thread with an event
 loop of its own, because it takes every task of its loop for its own when it ends, and because a fatal error
@@ -9,6 +9,7 @@ work.
 import asyncio
 import threading
 from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,13 @@ RESTART_SECONDS = (0.5, 1.0, 2.0, 4.0)
 s."""
 HEARTBEAT_SECONDS = 1.0
 STOP_SECONDS = 8.0
+HANDED_OVER_AT_ONCE = 200
+"""Events delivered before the loop gets to do something else."""
 TLS_CLOSE_SECONDS = 0.1
 
 
 class Watcher:
-    """Watches the nine kinds and delivers (type, object) in the event loop that called ``start``.
+    """Watches our kinds and delivers (type, object) in the event loop that called ``start``.
 
     ``type`` is None for objects of an initial LIST, else ADDED, MODIFIED or DELETED.
     """
@@ -48,8 +51,12 @@ class Watcher:
         self._stop_session = threading.Event()
         self._main: asyncio.AbstractEventLoop | None = None
         self._beat = 0.0
+        self._lock = threading.Lock()
+        self._mail: dict[str, tuple[str | None, Mapping[str, Any]]] = {}
         self.restarts = 0
-        """How often the watches were begun again."""
+        """How often the watches were begun again in a row."""
+        self.restarts_total = 0
+        """How often they were begun again since the start."""
 
     def start(self) -> None:
         """Begin to watch. Call it once, in the event loop that takes the deliveries."""
@@ -62,6 +69,11 @@ class Watcher:
     def started(self) -> bool:
         """Whether ``start`` was called."""
         return self._thread is not None
+
+    @property
+    def dead(self) -> bool:
+        """The watching thread has ended, though nobody told it to."""
+        return self._thread is not None and not self._thread.is_alive() and not self._stopping.is_set()
 
     def restart(self, reason: str) -> None:
         """Begin every watch again with a fresh LIST."""
@@ -95,6 +107,7 @@ class Watcher:
                 self.restarts = 0
             wait = RESTART_SECONDS[min(self.restarts, len(RESTART_SECONDS) - 1)]
             self.restarts += 1
+            self.restarts_total += 1
             self._stopping.wait(wait)
 
     async def _session(self) -> None:
@@ -111,8 +124,32 @@ class Watcher:
             )
         finally:
             beat.cancel()
+            # kopf waits for the flag in a thread, and asyncio.run would wait for that thread for ever.
+            self._stop_session.set()
             # aiohttp only begins to close TLS connections; the loop must live until they are.
             await asyncio.sleep(TLS_CLOSE_SECONDS)
+
+    def _post(self, event: str | None, obj: Mapping[str, Any]) -> None:
+        """Into the mailbox of the loop that works. What is newer replaces what was not taken in yet, so a slow loop
+        finds one event per object, not one per change; an end stays an end."""
+        uid = obj["metadata"]["uid"]
+        with self._lock:
+            waiting = bool(self._mail)
+            if uid not in self._mail or self._mail[uid][0] != "DELETED":
+                self._mail[uid] = (event, obj)
+        if not waiting:
+            assert self._main is not None
+            self._main.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            batch = [self._mail.pop(uid) for uid in list(islice(self._mail, HANDED_OVER_AT_ONCE))]
+            more = bool(self._mail)
+        if more:
+            assert self._main is not None
+            self._main.call_soon(self._hand_over)
+        for event, obj in batch:
+            self._deliver(event, obj)
 
     async def _keep_beating(self) -> None:
         while True:
@@ -126,8 +163,7 @@ class Watcher:
             return await connection_info(self._kubeconfig)
 
         async def observe(event: Mapping[str, Any], **_: Any) -> None:
-            assert self._main is not None
-            self._main.call_soon_threadsafe(self._deliver, event["type"], event["object"])
+            self._post(event["type"], event["object"])
 
         kopf.on.login(registry=registry, retries=5, backoff=1.0)(credentials)
         for cls in KINDS.values():
@@ -166,7 +202,8 @@ def watch_settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = 60.0
     settings.networking.error_backoffs = (0.2, 0.5, 1.0, 1.0, 2.0, 2.0)
     settings.networking.enforce_retry_after = True
-    settings.queueing.idle_timeout = 1.0
+    # kopf keeps a task and a queue for every object it has just heard of: after a LIST of thousands, for not long.
+    settings.queueing.idle_timeout = 0.1
     settings.queueing.exit_timeout = 1.0
     settings.queueing.error_delays = (0.1, 0.5, 1.0)
     # The process's end is ours to decide (main.py), and kopf runs in a thread that must not be shot.

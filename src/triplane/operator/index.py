@@ -1,4 +1,4 @@
-"""The operator's mirror of the nine kinds, by name, by UID and by what objects refer to.
+"""The operator's mirror of our kinds, by name, by UID and by what objects refer to.
 
 Watch events, sweeps and the results of our own writes all arrive here, in any order. The newest
 resourceVersion wins (they are comparable within one API server since Kubernetes 1.35, KEP-5504), and a UID
@@ -128,6 +128,10 @@ class Index:
         for kind in self._objects:
             yield from self.list(kind)
 
+    def counts(self) -> dict[str, int]:
+        """How many objects there are of each kind."""
+        return {kind: len(objects) for kind, objects in self._objects.items()}
+
     def __len__(self) -> int:
         return len(self._by_uid)
 
@@ -165,6 +169,9 @@ def _name(obj: Mapping[str, Any]) -> Name:
 
 
 def _slim(obj: Mapping[str, Any]) -> Object:
-    """Without managedFields, which are larger than most of our objects and nobody decides by."""
+    """Without managedFields, which are larger than most of our objects and nobody decides by. A watch brings
+    them; a LIST and our own writes do not (adapters/kube)."""
+    if "managedFields" not in obj["metadata"]:
+        return dict(obj)
     metadata = {key: value for key, value in obj["metadata"].items() if key != "managedFields"}
     return {**obj, "metadata": metadata}

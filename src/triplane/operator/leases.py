@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from triplane.domain.session import LIVE_RUN_STATES, SessionView
+from triplane.domain.session import LiveRun
 from triplane.errors import Fenced, TriplaneError
 from triplane.ports import Clock, SessionStore
 
@@ -55,13 +55,9 @@ class LeaseTimers:
         return [lease for lease, since in self._since.items() if now - since >= self._lease]
 
 
-def leases_of(views: Sequence[SessionView]) -> list[Lease]:
+def leases_of(runs: Sequence[LiveRun]) -> list[Lease]:
     """The renewal counters of the live runs."""
-    return [
-        Lease(view.offer.session_uid, view.last_run.run, view.last_run.counter)
-        for view in views
-        if view.last_run is not None and view.last_run.state in LIVE_RUN_STATES
-    ]
+    return [Lease(run.session_uid, run.run, run.counter) for run in runs]
 
 
 class LeaseObserver:
@@ -71,7 +67,7 @@ class LeaseObserver:
         self,
         sessions: SessionStore,
         clock: Clock,
-        on_lost: Callable[[SessionView], None],
+        on_lost: Callable[[LiveRun], None],
         *,
         lease_seconds: float,
         path_open: Callable[[], Awaitable[bool]] | None = None,
@@ -99,12 +95,12 @@ class LeaseObserver:
 
     async def observe(self) -> None:
         """One look at the store. Raises what the store raises, after which the timers must be reset."""
-        views = {view.offer.session_uid: view for view in await self._sessions.live()}
-        if views and self._path_open is not None and not await self._path_open():
+        runs = {run.session_uid: run for run in await self._sessions.live()}
+        if runs and self._path_open is not None and not await self._path_open():
             self._timers.reset()
             return
         # The time is read after the answer: a slow answer must not make a lease look older than it is.
-        for lease in self._timers.observe(leases_of(list(views.values())), self._clock.monotonic()):
+        for lease in self._timers.observe(leases_of(list(runs.values())), self._clock.monotonic()):
             lost = await self._sessions.lose(
                 lease.session_uid,
                 lease.run,
@@ -112,4 +108,4 @@ class LeaseObserver:
                 reason=f"LeaseExpired: no renewal for {self._lease_seconds:g} s",
             )
             log.warning("lease expired", session=lease.session_uid, run=lease.run, lost=lost)
-            self._on_lost(views[lease.session_uid])
+            self._on_lost(runs[lease.session_uid])

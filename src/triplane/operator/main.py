@@ -13,13 +13,17 @@ from typing import Any, Final
 
 import structlog
 
-from triplane import endpoints
+from triplane import endpoints, eventloop
+from triplane.adapters.cel.expressions import CelExpressions
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.kube.cluster import KubeCluster
 from triplane.controllers.registry import Reconcilers
 from triplane.errors import Fenced, InvalidInput, TriplaneError, Unavailable
 from triplane.logging import configure_logging
+from triplane.operator.gauges import expose
 from triplane.operator.health import HealthServer
+from triplane.operator.meteredlog import MeteredLog
+from triplane.operator.metrics import Metrics
 from triplane.operator.principals import Principals
 from triplane.operator.rewind import Rewound
 from triplane.operator.shell import Shell, Stores
@@ -49,7 +53,7 @@ def main() -> int:
         print(f"triplane operator: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     try:
-        return asyncio.run(run(settings))
+        return eventloop.run(run(settings))
     except TriplaneError as error:
         code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         # Expected ends: their message says what to do, a traceback would bury it.
@@ -77,7 +81,9 @@ async def run(settings: Settings) -> int:
 
 async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Event) -> None:
     clock = SystemClock()
-    cluster = KubeCluster(settings.kubeconfig, fence=planes.log.check_epoch, clock=clock)
+    metrics = Metrics()
+    event_log = MeteredLog(planes.log, metrics.appended)
+    cluster = KubeCluster(settings.kubeconfig, fence=planes.log.check_epoch, clock=clock, meter=metrics)
     gateway = Principals(lambda: gateway_url(settings), lambda: service_token(settings, "operator"))
     shell = Shell(
         cluster,
@@ -88,17 +94,22 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
         lease_seconds=settings.lease_seconds,
         accept_restore=settings.accept_restore,
         path_open=gateway.answers,
+        metrics=metrics,
     )
+    expose(metrics, shell, clock)
+    expressions = CelExpressions()
     reconcilers = Reconcilers(
         cluster,
         shell.index,
-        planes.log,
+        event_log,
         planes.sessions,
         planes.graph,
         planes.content,
         gateway.principal,
         clock,
         shell.enqueue,
+        expressions=expressions,
+        max_concurrent_sessions=settings.max_concurrent_sessions,
     )
     health = HealthServer(shell, clock)
     try:
@@ -108,6 +119,7 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
     finally:
         await health.stop()
         await gateway.close()
+        await expressions.close()
         await cluster.close()
 
 

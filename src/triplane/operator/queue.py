@@ -2,19 +2,21 @@
 
 A key added while it is at work is done again afterwards, so nothing that happened meanwhile is missed. A key
 that fails waits longer each time, with jitter so that keys which failed together do not return together; a
-new event does not wait.
+new event does not wait. What is kept grows with the number of distinct keys, never with the number of events.
 """
 
 import asyncio
 import contextlib
 import random
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
 
 from triplane.errors import Conflict, Fenced, TriplaneError, Unavailable
+from triplane.operator.later import Later
+from triplane.operator.line import Line
 
 log = structlog.get_logger(__name__)
 
@@ -61,15 +63,14 @@ class _Entry:
     running: bool = False
     dirty: bool = False
     failures: int = 0
-    due: float = field(default=float("inf"))
-    timer: asyncio.TimerHandle | None = None
 
 
 class WorkQueue(Generic[K]):
     """Runs ``work(key)`` for every key added, ``workers`` at a time, never two at once for one key.
 
     ``work`` returns the seconds after which it wants to be called again, or None. What it raises is logged
-    and retried; ``Fenced`` alone is final: ``run`` ends and raises it (in an ``ExceptionGroup``).
+    and retried; ``Fenced`` alone is final: ``run`` ends and raises it (in an ``ExceptionGroup``). Log lines
+    written while a key is at work carry what ``describe`` says of it; ``failed`` hears of every failure.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class WorkQueue(Generic[K]):
         timeout_seconds: float = 120.0,
         limit: int = 200_000,
         rng: random.Random | None = None,
+        describe: Callable[[K], Mapping[str, object]] = lambda key: {"key": str(key)},
+        failed: Callable[[K, Exception], None] = lambda key, error: None,
     ) -> None:
         self._work = work
         self._workers = workers
@@ -88,17 +91,23 @@ class WorkQueue(Generic[K]):
         self._timeout = timeout_seconds
         self._limit = limit
         self._rng = rng or random.Random()  # noqa: S311 - jitter, not a secret
+        self._describe = describe
+        self._failed_hook = failed
         self._entries: dict[K, _Entry] = {}
-        self._line: asyncio.Queue[K] = asyncio.Queue()
+        self._line: Line[K] = Line()
+        self._later: Later[K] = Later(self._ring)
         self._idle = asyncio.Event()
         self._idle.set()
         self._closing = False
+        self.running = 0
+        """Keys at work now."""
         self.counters = Counters()
         self.overflowed = False
         """A key was refused since somebody last set this to False: everything must be looked at again."""
 
-    def add(self, key: K, delay: float = 0.0) -> None:
-        """Have ``key`` worked on, after ``delay`` seconds; an earlier wish for the same key stands."""
+    def add(self, key: K, delay: float = 0.0, *, behind: bool = False) -> None:
+        """Have ``key`` worked on, after ``delay`` seconds; an earlier wish for the same key stands. ``behind``:
+        it can wait until the line of everything else is short (see ``Line``)."""
         if self._closing:
             return
         entry = self._entries.get(key)
@@ -110,18 +119,21 @@ class WorkQueue(Generic[K]):
             entry = self._entries[key] = _Entry()
         self.counters.added += 1
         if delay > 0:
-            self._add_later(key, entry, delay)
+            if not entry.queued:
+                self._later.add(key, delay)
         elif entry.running:
             entry.dirty = True
         elif not entry.queued:
-            self._enqueue(key, entry)
+            self._enqueue(key, entry, behind=behind)
+        elif not behind:
+            self._line.promote(key)
 
     def forget(self, key: K) -> None:
         """Drop the key's failures and pending wishes; work under way ends as it would."""
         entry = self._entries.get(key)
         if entry is None:
             return
-        self._cancel_timer(entry)
+        self._later.discard(key)
         entry.failures = 0
         entry.dirty = False
         if not entry.running and not entry.queued:
@@ -129,17 +141,19 @@ class WorkQueue(Generic[K]):
 
     async def run(self) -> None:
         """Work until cancelled or fenced (raises ``Fenced``)."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._workers):
-                group.create_task(self._worker())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._workers):
+                    group.create_task(self._worker())
+        finally:
+            self._later.clear()
 
     async def drain(self, grace_seconds: float) -> bool:
         """Accept nothing more and wait for what is at work; False if it did not end within the grace."""
         self._closing = True
-        for entry in self._entries.values():
-            self._cancel_timer(entry)
-        while not self._line.empty():
-            self._entries[self._line.get_nowait()].queued = False
+        self._later.clear()
+        for key in self._line.clear():
+            self._entries[key].queued = False
         self._note_idle()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), grace_seconds)
@@ -148,12 +162,12 @@ class WorkQueue(Generic[K]):
     @property
     def depth(self) -> int:
         """Keys in line now."""
-        return self._line.qsize()
+        return len(self._line)
 
     @property
-    def running(self) -> int:
-        """Keys at work now."""
-        return sum(entry.running for entry in self._entries.values())
+    def oldest_seconds(self) -> float:
+        """How long the key that has waited longest is in line; 0 when none is."""
+        return self._line.oldest_seconds
 
     def failures(self, key: K) -> int:
         """Failures in a row of that key."""
@@ -163,47 +177,32 @@ class WorkQueue(Generic[K]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def _add_later(self, key: K, entry: _Entry, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        due = loop.time() + delay
-        if entry.queued or entry.due <= due:
-            return
-        self._cancel_timer(entry)
-        entry.due = due
-        entry.timer = loop.call_at(due, self._ring, key)
-
     def _ring(self, key: K) -> None:
-        entry = self._entries.get(key)
-        if entry is None or self._closing:
-            return
-        entry.timer, entry.due = None, float("inf")
+        entry = self._entries[key]
         if entry.running:
             entry.dirty = True
         elif not entry.queued:
             self._enqueue(key, entry)
 
-    def _enqueue(self, key: K, entry: _Entry) -> None:
-        self._cancel_timer(entry)
+    def _enqueue(self, key: K, entry: _Entry, *, behind: bool = False) -> None:
+        self._later.discard(key)
         entry.queued = True
         self._idle.clear()
-        self._line.put_nowait(key)
-
-    @staticmethod
-    def _cancel_timer(entry: _Entry) -> None:
-        if entry.timer is not None:
-            entry.timer.cancel()
-        entry.timer, entry.due = None, float("inf")
+        self._line.put(key, behind=behind)
 
     async def _worker(self) -> None:
         while True:
             key = await self._line.get()
             entry = self._entries[key]
             entry.queued, entry.running, entry.dirty = False, True, False
+            self.running += 1
             again: float | None = None
             try:
-                again = await self._attempt(key, entry)
+                with structlog.contextvars.bound_contextvars(**self._describe(key)):
+                    again = await self._attempt(key, entry)
             finally:
                 entry.running = False
+                self.running -= 1
                 self._settle(key, entry, again)
 
     async def _attempt(self, key: K, entry: _Entry) -> float | None:
@@ -217,7 +216,7 @@ class WorkQueue(Generic[K]):
         except TimeoutError as error:
             return self._failed(key, entry, error)
         except Exception as error:
-            log.exception("work failed unexpectedly", key=str(key))
+            log.exception("work failed unexpectedly")
             return self._failed(key, entry, error)
         self.counters.processed += 1
         entry.failures = 0
@@ -226,6 +225,7 @@ class WorkQueue(Generic[K]):
     def _failed(self, key: K, entry: _Entry, error: Exception) -> float:
         self.counters.failed += 1
         entry.failures += 1
+        self._failed_hook(key, error)
         delay = self._backoff.delay(entry.failures, self._rng)
         if isinstance(error, Conflict) and entry.failures == 1:
             delay = CONFLICT_DELAY
@@ -235,7 +235,6 @@ class WorkQueue(Generic[K]):
         level = "info" if isinstance(error, Conflict | Unavailable) and entry.failures <= 3 else "warning"
         getattr(log, level)(
             "work will be retried",
-            key=str(key),
             error=f"{type(error).__name__}: {error}",
             failures=entry.failures,
             seconds=round(delay, 3),
@@ -245,14 +244,15 @@ class WorkQueue(Generic[K]):
     def _settle(self, key: K, entry: _Entry, again: float | None) -> None:
         if self._closing:
             entry.dirty = False
+            self._later.discard(key)
         elif entry.dirty:
             self._enqueue(key, entry)
         elif again is not None:
-            self._add_later(key, entry, max(again, 0.001))
-        if not entry.queued and entry.timer is None and entry.failures == 0:
+            self._later.add(key, max(again, 0.001))
+        if not entry.queued and key not in self._later and entry.failures == 0:
             self._entries.pop(key, None)
         self._note_idle()
 
     def _note_idle(self) -> None:
-        if self._line.empty() and not any(entry.running for entry in self._entries.values()):
+        if not self._line and not self.running:
             self._idle.set()

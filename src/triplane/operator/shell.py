@@ -7,23 +7,29 @@ at least once, in any order, one at a time per object.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import structlog
 
 from triplane.controllers.key import Key
-from triplane.domain.session import SessionView
+from triplane.domain.session import LiveRun
 from triplane.errors import Fenced, TriplaneError
+from triplane.operator.about import about
 from triplane.operator.consumer import Consumer
 from triplane.operator.dependents import concerned, finished
+from triplane.operator.ending import ends_before, leaf
 from triplane.operator.handlers import Watcher
 from triplane.operator.index import Change, Index, version
 from triplane.operator.leases import LeaseObserver
+from triplane.operator.logmeter import LogMeter
+from triplane.operator.metrics import Metrics
 from triplane.operator.queue import Backoff, WorkQueue
+from triplane.operator.reconciler import Reconciler
 from triplane.operator.rewind import HighWater, Rewound
+from triplane.operator.settled import settled
 from triplane.operator.sweep import LATE_SECONDS, Sweep, pause
 from triplane.ports import Clock, Cluster, EventLog, SessionStore
 
@@ -31,31 +37,17 @@ log = structlog.get_logger(__name__)
 
 START_RETRY_SECONDS = 1.0
 SUPERVISE_SECONDS = 2.0
+LAG_PROBE_SECONDS = 1.0
 DRAIN_SECONDS = 8.0
 SWEEPS_PER_RESYNC = 10
-"""Every so many sweeps (about five minutes) all unfinished work is looked at again: what no event woke, time does."""
+"""Every so many sweeps (about five minutes) all unfinished work is looked at again: what no event woke, time does.
+Finished work is not: it costs nothing, however much there is."""
 STUCK_RESTARTS = 3
 """Restarts of the watches in a row that did not help, after which the process calls itself unhealthy."""
 
 
 FINAL = (Fenced, Rewound)
 """After these the process must end: a newer operator has begun, or the API server went back in time."""
-
-
-class Reconciler(Protocol):
-    """What the controllers offer (``triplane.controllers.registry.Reconcilers``)."""
-
-    async def reconcile(self, key: Key) -> float | None:
-        """Bring the world nearer to the object's spec; seconds until it wants to be called again, or None."""
-        ...
-
-    async def gone(self, kind: str, obj: Mapping[str, Any]) -> None:
-        """That incarnation was deleted: end what it started, keep the evidence. Called at least once."""
-        ...
-
-    async def catch_up(self) -> None:
-        """The mirror is complete: find what was deleted while no operator ran."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -81,14 +73,27 @@ class Shell:
         accept_restore: bool = False,
         path_open: Callable[[], Awaitable[bool]] | None = None,
         workers: int = 8,
+        metrics: Metrics | None = None,
     ) -> None:
         self._stores = stores
         self._clock = clock
+        self.metrics = metrics or Metrics()
         self._reconciler: Reconciler | None = None
+        self._filling = True
         self._gone: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self.index = Index(self._changed)
-        self.queue: WorkQueue[Key] = WorkQueue(self._reconcile, workers=workers)
-        self._gone_queue: WorkQueue[str] = WorkQueue(self._end, workers=2, backoff=Backoff(cap=5.0))
+        self.queue: WorkQueue[Key] = WorkQueue(
+            self._reconcile,
+            workers=workers,
+            describe=self._describe,
+            failed=lambda key, error: self.metrics.will_retry(key.kind),
+        )
+        self._gone_queue: WorkQueue[str] = WorkQueue(
+            self._end,
+            workers=2,
+            backoff=Backoff(cap=5.0),
+            describe=lambda uid: about(*self._gone[uid]) if uid in self._gone else {"uid": uid},
+        )
         high_water = HighWater(cluster, stores.sessions, accept_restore=accept_restore)
         self.sweep = Sweep(cluster, self.index, clock, namespace=namespace, high_water=high_water)
         self.watcher = Watcher(kubeconfig, namespace, self._deliver, clock)
@@ -96,6 +101,7 @@ class Shell:
         self._leases = LeaseObserver(
             stores.sessions, clock, self._lost, lease_seconds=lease_seconds, path_open=path_open
         )
+        self.log_meter = LogMeter(stores.log, clock)
         self._rng = random.Random()  # noqa: S311 - jitter, not a secret
         self.stuck = 0
         """Restarts of the watches in a row that did not help."""
@@ -114,15 +120,15 @@ class Shell:
         final: TriplaneError | None = None
         try:
             async with asyncio.TaskGroup() as group:
-                supervisor = group.create_task(self._supervise())
+                watching = [group.create_task(self._supervise()), group.create_task(self._measure_lag())]
                 parts = await self._start(group, reconciler, stop)
                 await stop.wait()
                 if parts:
                     await self._wind_down()
-                for task in (supervisor, *parts):
+                for task in (*watching, *parts):
                     task.cancel()
         except* FINAL as group_error:
-            final = _leaf(group_error)
+            final = leaf(group_error)
         finally:
             await self.watcher.stop()
         if final is not None:
@@ -132,7 +138,7 @@ class Shell:
         self, group: asyncio.TaskGroup, reconciler: Reconciler, stop: asyncio.Event
     ) -> list[asyncio.Task[None]]:
         """Fill the mirror, then start what works on it; nothing when ``stop`` comes first."""
-        if not await _ends_before(self._fill(reconciler), stop):
+        if not await ends_before(self._fill(reconciler), stop):
             return []
         self.watcher.start()
         parts = (
@@ -155,9 +161,11 @@ class Shell:
         answer."""
         while True:
             try:
-                await self.sweep.once(first=True)
+                await self._sweep(first=True)
                 await reconciler.catch_up()
-                log.info("the mirror is filled", objects=len(self.index))
+                self._filling = False
+                self._look_at_unsettled(starting=True)
+                log.info("the mirror is filled", objects=len(self.index), to_look_at=self.queue.depth)
                 return
             except FINAL:
                 raise
@@ -174,8 +182,9 @@ class Shell:
             self.index.observe(obj)
 
     def _changed(self, change: Change) -> None:
-        for key in concerned(self.index, change):
-            self.queue.add(key)
+        if not self._filling:  # afterwards everything that is not settled is looked at anyway
+            for key in concerned(self.index, change):
+                self.queue.add(key)
         if change.after is None:
             uid = change.object["metadata"]["uid"]
             self.sweep.overdue.delivered(uid, 0, gone=True)
@@ -185,25 +194,42 @@ class Shell:
         self._gone[uid] = (kind, obj)
         self._gone_queue.add(uid)
 
-    def _lost(self, view: SessionView) -> None:
-        self.queue.add(Key("AgentSession", view.offer.namespace, view.offer.name))
+    def _lost(self, run: LiveRun) -> None:
+        self.queue.add(Key("AgentSession", run.namespace, run.name))
 
     async def _reconcile(self, key: Key) -> float | None:
         assert self._reconciler is not None
-        return await self._reconciler.reconcile(key)
+        began = self._clock.monotonic()
+        error: BaseException | None = None
+        try:
+            return await self._reconciler.reconcile(key)
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self.metrics.reconciled(key.kind, self._clock.monotonic() - began, error)
+
+    def _describe(self, key: Key) -> Mapping[str, object]:
+        obj = self.index.get(key.kind, key.namespace, key.name)
+        if obj is None:
+            return {"kind": key.kind, "namespace": key.namespace, "name": key.name}
+        return about(key.kind, obj)
 
     async def _end(self, uid: str) -> None:
         assert self._reconciler is not None
-        kind, obj = self._gone[uid]
-        await self._reconciler.gone(kind, obj)
-        self._gone.pop(uid, None)
+        if uid in self._gone:
+            kind, obj = self._gone[uid]
+            await self._reconciler.gone(kind, obj)
+            self._gone.pop(uid, None)
 
     async def _keep_sweeping(self) -> None:
         swept = 0
         while True:
-            await asyncio.sleep(pause(self._rng))
+            await asyncio.sleep(pause(self._rng, self.sweep.took))
             try:
-                await self.sweep.once()
+                await self._sweep()
+                assert self._reconciler is not None
+                await self._reconciler.project()
             except FINAL:
                 raise
             except TriplaneError as error:
@@ -212,13 +238,26 @@ class Shell:
             swept += 1
             if self.queue.overflowed:
                 self.queue.overflowed = False
-                self._enqueue(self.index.everything())
+                self._look_at_unsettled(starting=True)
             elif swept % SWEEPS_PER_RESYNC == 0:
-                self._enqueue(obj for obj in self.index.everything() if not finished(obj))
+                self._look_at_unsettled(starting=False)
 
-    def _enqueue(self, objects: Iterable[Mapping[str, Any]]) -> None:
-        for obj in objects:
-            self.queue.add(Key.of(obj))
+    async def _sweep(self, *, first: bool = False) -> None:
+        repaired = await self.sweep.once(first=first)
+        self.metrics.swept(self.sweep.took, 0 if first else repaired)
+
+    def _look_at_unsettled(self, *, starting: bool) -> None:
+        """Enqueue everything that may need work; what is finished already stands behind the rest."""
+        assert self._reconciler is not None
+        for obj in self.index.everything():
+            if not settled(self.index, obj, self._reconciler.has_seen, starting=starting):
+                self.queue.add(Key.of(obj), behind=finished(obj))
+
+    async def _measure_lag(self) -> None:
+        while True:
+            asked = self._clock.monotonic()
+            await asyncio.sleep(LAG_PROBE_SECONDS)
+            self.metrics.loop_late(max(0.0, self._clock.monotonic() - asked - LAG_PROBE_SECONDS))
 
     async def _supervise(self) -> None:
         """Is our epoch the newest, and do the watches deliver?"""
@@ -226,6 +265,7 @@ class Shell:
             try:
                 await self._stores.log.check_epoch()
                 self.stores_seen_at = self._clock.monotonic()
+                await self.log_meter.look(self._consumer.seen)
             except FINAL:
                 raise
             except TriplaneError as error:
@@ -244,25 +284,3 @@ class Shell:
         swept = self.sweep.completed_at
         if self.stuck and swept is not None and swept > self._stuck_at and now - swept > LATE_SECONDS:
             self.stuck = 0
-
-
-async def _ends_before(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
-    """Run ``work`` unless ``stop`` comes first; True if it ended by itself."""
-    doing = asyncio.create_task(work)
-    stopping = asyncio.create_task(stop.wait())
-    try:
-        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if doing.done():
-            await doing
-            return True
-        return False
-    finally:
-        for task in (doing, stopping):
-            task.cancel()
-        await asyncio.gather(doing, stopping, return_exceptions=True)
-
-
-def _leaf(group: BaseExceptionGroup[TriplaneError]) -> TriplaneError:
-    """The first exception in a tree of groups."""
-    first = group.exceptions[0]
-    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

@@ -4,6 +4,7 @@ A deletion can be lost while a watch begins again after 410 Gone, and a watch ca
 The sweep repairs what it finds and reports which watches should have told us.
 """
 
+import asyncio
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import structlog
 
 from triplane.api.kinds import KINDS
+from triplane.errors import TriplaneError
 from triplane.operator.index import Index, version
 from triplane.operator.rewind import HighWater, rewound
 from triplane.ports import Clock, Cluster
@@ -19,6 +21,12 @@ log = structlog.get_logger(__name__)
 
 SWEEP_SECONDS = 30.0
 SWEEP_JITTER = 0.2
+SWEEP_SHARE = 0.05
+SWEEP_LONGEST_SECONDS = 60.0
+"""After a sweep that took long the next comes later, so that sweeping takes no larger share of the time; but not later
+than this."""
+LISTS_AT_START = 3
+"""LISTs under way at once while the mirror is filled; later they come one by one, which keeps memory flat."""
 LATE_SECONDS = 10.0
 """A watch that has not delivered for so long what a LIST showed is stuck."""
 
@@ -67,9 +75,14 @@ class Sweep:
         self._namespace = namespace
         self._high_water = high_water
         self._checked = False
+        self._checking = asyncio.Lock()
+        self.took = 0.0
+        """Seconds the last complete sweep took."""
         self.overdue = Overdue()
         self.completed_at: float | None = None
         """Monotonic time of the last complete sweep."""
+        self.problem = ""
+        """What ended the latest sweep before it was complete; empty when nothing did."""
 
     async def once(self, *, first: bool = False) -> int:
         """Sweep every kind; returns how many differences were repaired.
@@ -77,12 +90,27 @@ class Sweep:
         ``first``: nothing is watched yet, so nothing is late. Raises ``Rewound`` when the server went back in
         time, and what the cluster raises; kinds swept before stay repaired.
         """
-        repaired = 0
+        began = self._clock.monotonic()
         self._checked = False
-        for kind in KINDS:
-            repaired += await self._sweep(kind, first=first)
+        gate = asyncio.Semaphore(LISTS_AT_START if first else 1)
+        kinds = [asyncio.create_task(self._gated(gate, kind, first=first)) for kind in KINDS]
+        try:
+            repaired = sum(await asyncio.gather(*kinds))
+        except TriplaneError as error:
+            self.problem = str(error)
+            raise
+        finally:
+            for task in kinds:
+                task.cancel()
+            await asyncio.gather(*kinds, return_exceptions=True)
         self.completed_at = self._clock.monotonic()
+        self.problem = ""
+        self.took = self.completed_at - began
         return repaired
+
+    async def _gated(self, gate: asyncio.Semaphore, kind: str, *, first: bool) -> int:
+        async with gate:
+            return await self._sweep(kind, first=first)
 
     async def _sweep(self, kind: str, *, first: bool) -> int:
         # The snapshot is taken before the LIST: what appears meanwhile is not mistaken for deleted.
@@ -108,9 +136,10 @@ class Sweep:
         """Nothing of a LIST older than what we have seen may be acted on, least of all what it lacks."""
         if listed_at < floor:
             raise rewound(listed_at, floor)
-        if self._high_water is not None and not self._checked:
-            await self._high_water.check(listed_at)
-            self._checked = True
+        async with self._checking:  # no other LIST may be acted on before the first was checked
+            if self._high_water is not None and not self._checked:
+                await self._high_water.check(listed_at)
+                self._checked = True
 
 
 def _where(obj: Mapping[str, Any]) -> dict[str, str]:
@@ -118,6 +147,7 @@ def _where(obj: Mapping[str, Any]) -> dict[str, str]:
     return {"namespace": metadata.get("namespace", ""), "name": metadata["name"], "uid": metadata["uid"]}
 
 
-def pause(rng: random.Random) -> float:
-    """Seconds until the next sweep."""
-    return SWEEP_SECONDS * rng.uniform(1 - SWEEP_JITTER, 1 + SWEEP_JITTER)
+def pause(rng: random.Random, took: float = 0.0) -> float:
+    """Seconds until the next sweep, after one that took so long."""
+    wait = min(max(SWEEP_SECONDS, took / SWEEP_SHARE), SWEEP_LONGEST_SECONDS)
+    return wait * rng.uniform(1 - SWEEP_JITTER, 1 + SWEEP_JITTER)

@@ -64,6 +64,7 @@ class ClaimedRun:
     name: str
     run: int
     role: str
+    task_uid: str
     run_token: str
     lease_seconds: float
     work_order: Mapping[str, Any]
@@ -102,6 +103,7 @@ class Gateway:
             name=body["name"],
             run=int(body["run"]),
             role=body["role"],
+            task_uid=body["taskUid"],
             run_token=body["runToken"],
             lease_seconds=float(body["leaseSeconds"]),
             work_order=body["workOrder"],
@@ -185,9 +187,10 @@ class RunGateway:
         reason = (await self._post("renew", {"counter": counter})).get("revoked")
         return None if reason is None else str(reason)
 
-    async def record(self, sequence: int, records: Sequence[Mapping[str, Any]]) -> None:
-        """Store journal segment ``sequence``."""
-        await self._post("records", {"sequence": sequence, "records": list(records)})
+    async def record(self, sequence: int, records: Sequence[Mapping[str, Any]], held_seconds: float = 0.0) -> None:
+        """Store journal segment ``sequence``, whose first record was heard ``held_seconds`` ago."""
+        held = min(max(0, round(held_seconds * 1000)), 86_400_000)
+        await self._post("records", {"sequence": sequence, "heldMilliseconds": held, "records": list(records)})
 
     async def finish(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Report the result; returns ``{outcome, reason, message}`` as recorded."""

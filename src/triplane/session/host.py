@@ -10,13 +10,16 @@ import json
 import logging
 from dataclasses import dataclass, field
 
+import structlog
+
 from triplane.api.harness import ExecHarness
 from triplane.domain.session import Outcome, Usage
+from triplane.domain.trace import trace_id
 from triplane.errors import Conflict, Forbidden, InvalidInput, TriplaneError
 from triplane.failpoint import failpoint
 from triplane.session.client import ClaimedRun, Gateway, RunEnded, RunGateway
 from triplane.session.execution import SandboxFailed
-from triplane.session.harness.exec import Ended, attend
+from triplane.session.harness.exec import Ended, Overtime, TimeLimits, attend
 from triplane.session.harness.protocol import Record, Reflection
 from triplane.session.journal import Journal
 from triplane.session.launch import HostKit, cancelled, prepare, start
@@ -28,6 +31,8 @@ from triplane.session.workspace import Workspace, remove_tree
 log = logging.getLogger(__name__)
 
 _REPORT_CANCELLED_SECONDS = 30.0
+_RENEW_SECONDS = 2.0
+"""A revoked run hears of it with the next renewal: it must be gone within three seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,8 @@ async def host_run(kit: HostKit, gateway: Gateway, claim: ClaimedRun) -> None:
     When the run is revoked or lost its processes are killed at once. When cancelled (the runner stops), they are
     killed too and nothing is reported: the run is found lost.
     """
+    # The tasks below inherit it: every line of this run can be joined with the operator's and the gateway's.
+    structlog.contextvars.bind_contextvars(trace_id=trace_id(claim.task_uid), session=claim.session_uid, run=claim.run)
     host = _SessionHost(kit, gateway.of_run(claim), claim)
     renewal = asyncio.create_task(host.renew(), name=f"renew {claim.name}")
     work = asyncio.create_task(host.carry_out(), name=f"run {claim.name}")
@@ -79,10 +86,10 @@ class _SessionHost:
         self._last_error = ""
 
     async def renew(self) -> str:
-        """Renew the lease three times per lease; returns why the run is over, once it is."""
+        """Renew the lease three times per lease, or more often; returns why the run is over, once it is."""
         counter = 0
         while True:
-            await asyncio.sleep(self._claim.lease_seconds / 3)
+            await asyncio.sleep(min(self._claim.lease_seconds / 3, _RENEW_SECONDS))
             counter += 1
             try:
                 reason = await self._gateway.renew(counter)
@@ -178,8 +185,9 @@ class _SessionHost:
             failpoint("session.after_start")
             await journal.run()
 
-        timeout = float(self._order.get("timeoutSeconds") or 3600)
-        attending = asyncio.create_task(attend(execution, timeout_seconds=timeout, record=record))
+        idle = self._order.get("idleTimeoutSeconds")
+        limits = TimeLimits(float(self._order.get("timeoutSeconds") or 3600), None if idle is None else float(idle))
+        attending = asyncio.create_task(attend(execution, limits, record))
         sending = asyncio.create_task(send())
         try:
             await asyncio.wait({attending, sending}, return_when=asyncio.FIRST_COMPLETED)
@@ -197,7 +205,15 @@ class _SessionHost:
     def _check_end(self, ended: Ended) -> None:
         """Raise unless the program ended well and left a reflection."""
         code = ended.exit_code
-        if ended.timed_out:
+        if ended.overtime is Overtime.IDLE:
+            raise RunEndsEarly(
+                Outcome.TIMED_OUT,
+                "IdleTimeout",
+                f"the program wrote nothing to standard output for {self._order.get('idleTimeoutSeconds')} s; all of "
+                "its processes were killed. Raise idleTimeoutSeconds, or let it report progress",
+                exit_code=code,
+            )
+        if ended.overtime is Overtime.WHOLE:
             raise RunEndsEarly(
                 Outcome.TIMED_OUT,
                 "TimedOut",

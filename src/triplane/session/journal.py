@@ -38,6 +38,7 @@ class Journal:
         self._now = now
         self._secrets = tuple(secret for secret in secrets if secret)
         self._waiting: list[tuple[dict[str, Any], int]] = []
+        self._first_heard: float | None = None
         self._octets = self._total = self._sent = 0
         self._changed = asyncio.Condition()
         self._closing = False
@@ -46,6 +47,8 @@ class Journal:
         """Queue a record; waits while too much is queued."""
         if self._total > MAX_TOTAL:
             return
+        if self._first_heard is None:
+            self._first_heard = _monotonic()
         occurred = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
         payload = {key: self._without_secrets(value) for key, value in record.payload.items()}
         entry = {"type": record.type, "occurredAt": occurred, "payload": payload}
@@ -71,7 +74,8 @@ class Journal:
                     await self._linger()
                 segment, octets = self._next_segment()
             failpoint("session.before_record")
-            await self._gateway.record(self._sent + 1, segment)
+            assert self._first_heard is not None  # there is a segment
+            await self._gateway.record(self._sent + 1, segment, 0.0 if self._sent else _monotonic() - self._first_heard)
             failpoint("session.after_record")
             self._sent += 1
             async with self._changed:
@@ -111,3 +115,7 @@ class Journal:
         elif isinstance(value, Mapping):
             value = {key: self._without_secrets(item) for key, item in value.items()}
         return value
+
+
+def _monotonic() -> float:
+    return asyncio.get_running_loop().time()

@@ -11,18 +11,23 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from tests.e2e.localcluster.leftovers import processes_of
 
+from triplane.api.text import API_VERSION
 from triplane.errors import Unavailable
 from triplane.localcluster import installation
+from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.controlplane import LocalCluster
+from triplane.localcluster.process import identify
+from triplane.localcluster.webhook import address
 from triplane.settings import Settings
 
 pytestmark = pytest.mark.e2e
 
-ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "gateway", "operator", "runner")
+ALL = ("etcd", "kube-apiserver", "kube-controller-manager", "postgres", "admission", "gateway", "operator", "runner")
 
 
 @pytest.fixture
@@ -46,6 +51,27 @@ async def until_ready(settings: Settings) -> installation.InstallationStatus:
             await asyncio.sleep(0.5)
 
 
+async def until_ended(pid: int | None) -> None:
+    async with asyncio.timeout(10):
+        while pid is not None and (identity := identify(pid)) is not None and identity.pid == pid:
+            await asyncio.sleep(0.01)
+
+
+async def until_refused(server: ApiServer) -> None:
+    """Until the webhook is asked again: a Workflow that is a cycle is refused by it."""
+    step = {"name": "a", "objective": "x", "agentRef": {"name": "b"}, "dependsOn": ["a"]}
+    workflow = {"apiVersion": API_VERSION, "kind": "Workflow", "metadata": {"name": "loop"}, "spec": {"steps": [step]}}
+    async with asyncio.timeout(60):
+        while True:
+            answer = await server.request(
+                "POST", f"/apis/{API_VERSION}/namespaces/work/workflows?dryRun=All", json=workflow
+            )
+            if answer.status_code == 422:
+                return
+            assert answer.status_code == 500, answer.text  # it fails closed
+            await asyncio.sleep(0.2)
+
+
 async def test_what_is_killed_starts_again_and_down_leaves_nothing(settings: Settings) -> None:
     assert not (await installation.status(settings)).ready
     told: list[str] = []
@@ -62,13 +88,21 @@ async def test_what_is_killed_starts_again_and_down_leaves_nothing(settings: Set
         assert (await server.get("/api/v1/namespaces/work"))["status"]["phase"] == "Active"
 
     # The supervisor starts again what is killed, and nothing else.
-    victims = ("kube-apiserver", "postgres", "gateway", "operator", "runner")
+    victims = ("kube-apiserver", "postgres", "admission", "gateway", "operator", "runner")
     for name in victims:
         pid = first[name]
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-    await asyncio.sleep(1.0)
-    found = await until_ready(settings)
+    # Meanwhile a stranger takes the webhook's port: it listens elsewhere, and the API server is told.
+    port = urlsplit(address(settings.run)).port
+    assert port is not None
+    await until_ended(first["admission"])
+    with socket.create_server(("127.0.0.1", port), reuse_port=False):
+        await asyncio.sleep(1.0)
+        found = await until_ready(settings)
+        assert urlsplit(address(settings.run)).port != port
+        async with LocalCluster(settings).api_server() as server:
+            await until_refused(server)
     assert found.supervisor is not None
     assert set(victims) <= set(found.supervisor.restarts)
     second = await pids(settings)

@@ -3,14 +3,17 @@
 import asyncio
 import base64
 import time
+from dataclasses import replace
+from datetime import UTC, datetime
 
 import httpx
 import orjson
 import pytest
 from tests.integration.gateway.fake_apiserver import ALICE, FakeApiServer
-from tests.integration.gateway.world import INPUT, REPORT, RUNNER, World, sha256
+from tests.integration.gateway.world import INPUT, REPORT, RUNNER, Run, World, sha256
 
 from triplane.audit.merkle import leaf_hash
+from triplane.domain.events import session_offered
 from triplane.ports import Edge, ResourceRecord
 
 
@@ -213,6 +216,8 @@ async def fill_graph(world: World) -> None:
             Edge("n-1", "owns", "t-1", 4),
             Edge("t-1", "owns", "s-1", 7),
             Edge("s-1", "produces", "r-1", 8, {"run": 1, "round": 1}),
+            Edge("r-1", "produces", digest, 8, {"output": "report"}),
+            Edge("r-0", "produces", sha256(INPUT), 1, {"output": "in"}),
             Edge("s-1", "consumes", sha256(INPUT), 7, {"name": "in"}),
             Edge("v-1", "reviews", "r-1", 9, {"verdict": "Approve", "digest": digest}),
         ]
@@ -255,6 +260,107 @@ async def test_resources_are_listed_with_their_incarnations(world: World, alice:
     assert unknown.status_code == 422
 
 
+async def test_resources_are_chosen_by_labels_and_come_in_pages(world: World, alice: str) -> None:
+    for number, team in enumerate(("red", "blue", "red", "red")):
+        kept = record("Artifact", f"r-{number}", {}, seq=number, gone=number == 0)
+        await world.backends.graph.create(replace(kept, labels={"team": team}))
+    seen, after = [], None
+    for _ in range(3):
+        query = "kind=Artifact&namespace=team&selector=team%20notin%20(blue)&limit=2"
+        page = (await world.call("GET", f"/v1/resources?{query}" + (f"&after={after}" if after else ""), alice)).json()
+        seen += [(item["uid"], item["gone"]) for item in page["resources"]]
+        if (after := page["next"]) is None:
+            break
+    assert seen == [("r-0", True), ("r-2", False), ("r-3", False)]
+    for query in ("selector=a%20in%20b", "after=nonsense", "limit=0"):
+        wrong = await world.call("GET", f"/v1/resources?kind=Artifact&{query}", alice)
+        assert wrong.status_code in (400, 422), query
+
+
+async def test_provenance_goes_up_down_and_stays_in_the_namespace(world: World, alice: str) -> None:
+    await fill_graph(world)
+    up = (await world.call("GET", "/v1/provenance/r-1", alice)).json()
+    assert {node["id"]: node["depth"] for node in up["nodes"]} == {
+        "r-1": 0, "s-1": -1, "v-1": -1, "t-1": -2, "n-1": -3, "g-1": -4, sha256(INPUT): -2, "r-0": -3,
+    }  # fmt: skip
+    assert {(edge["source"], edge["kind"], edge["target"]) for edge in up["edges"]} >= {
+        ("s-1", "produces", "r-1"), ("v-1", "reviews", "r-1"), ("s-1", "consumes", sha256(INPUT)),
+    }  # fmt: skip
+    near = (await world.call("GET", "/v1/provenance/r-1?depth=1", alice)).json()
+    assert [node["id"] for node in near["nodes"]] == ["r-1", "s-1", "v-1"]
+    down = (await world.call("GET", f"/v1/provenance/{sha256(INPUT)}?way=down", alice)).json()
+    assert {node["id"] for node in down["nodes"]} == {sha256(INPUT), "s-1", "r-1", sha256(REPORT), "v-1"}
+    both = (await world.call("GET", "/v1/provenance/s-1?way=both&depth=1", alice)).json()
+    assert {node["id"]: node["depth"] for node in both["nodes"]} == {"s-1": 0, "t-1": -1, sha256(INPUT): -1, "r-1": 1}
+
+
+async def test_provenance_does_not_lead_out_of_a_namespace_one_may_read(world: World, apiserver: FakeApiServer) -> None:
+    apiserver.grant("alice", "get", "artifacts", "team")
+    graph, digest = world.backends.graph, sha256(b"shared")
+    for uid, namespace in (("mine", "team"), ("theirs", "secret")):
+        kept = record("Artifact", uid, {"digest": digest, "taskRef": {"name": "t", "uid": "t"}}, seq=1)
+        await graph.create(replace(kept, namespace=namespace))
+        await graph.link([Edge(uid, "produces", digest, 1)])
+    seen = (await world.call("GET", f"/v1/provenance/{digest}?namespace=team", ALICE)).json()
+    assert {node["id"] for node in seen["nodes"]} == {digest, "mine"}
+    everywhere = await world.call("GET", f"/v1/provenance/{digest}", ALICE)
+    assert everywhere.status_code == 403
+    assert (await world.call("GET", "/v1/provenance/theirs", ALICE)).status_code == 403
+    unknown = await world.call("GET", f"/v1/provenance/{sha256(b'?')}?namespace=team", ALICE)
+    assert unknown.status_code == 404
+
+
+async def test_composed_inputs_show_which_field_came_from_where(world: World, alice: str) -> None:
+    await fill_graph(world)
+    source = sha256(b"score")
+    part = {"task": "t-1", "input": "in", "merge": "JsonObject", "step": "score", "output": "report", "path": "/total"}
+    await world.backends.graph.link(
+        [
+            Edge(sha256(INPUT), "derivedFrom", source, 9, {**part, "to": "/a", "taskUid": "t-0"}, "t-1/1/in/1"),
+            Edge(sha256(INPUT), "derivedFrom", source, 9, {**part, "task": "t-9"}, "t-9/1/in/1"),
+        ]
+    )
+    (found,) = (await world.call("GET", "/v1/lineage/r-1", alice)).json()["lineage"]
+    (composed,) = found["inputs"][0]["composedOf"]
+    assert (composed["step"], composed["path"], composed["to"], composed["digest"]) == ("score", "/total", "/a", source)
+    up = (await world.call("GET", "/v1/provenance/r-1", alice)).json()
+    parts = [edge["data"] for edge in up["edges"] if edge["kind"] == "derivedFrom"]
+    assert [part["task"] for part in parts] == ["t-1"], "an input of a Task that is not known is not shown"
+
+
+async def test_sessions_tell_who_worked_where_and_what_it_cost(world: World, alice: str) -> None:
+    await fill_graph(world)
+    offer = await world.offer("s-2", permit=False)
+    for uid in ("s-1", "s-2", "s-3"):
+        await world.backends.log.append([session_offered(replace(offer, session_uid=uid, name=f"session-{uid}"))])
+    found = (await world.call("GET", "/v1/sessions?namespace=team", alice)).json()["sessions"]
+    assert [(item["uid"], item["runs"]) for item in found] == [("s-3", 0), ("s-2", 0), ("s-1", 0)]
+    run = await world.started("s-2")
+    await run.finish(report=REPORT)
+    query = "/v1/sessions?namespace=team&agent=alice-agent&graph=graph-g-1&task=task-t-1&limit=1"
+    (last,) = (await world.call("GET", query, alice)).json()["sessions"]
+    assert last["task"] == {"name": "task-t-1", "uid": "t-1", "gone": True}
+    assert (last["uid"], last["runs"], last["outcome"], last["running"]) == ("s-2", 1, "succeeded", False)
+    assert (last["tokens"], last["costMinorUnits"], last["graph"]["name"]) == (3, 3, "graph-g-1")
+    for query, status in (
+        ("namespace=team&agent=nobody", 200),
+        ("namespace=team&graph=nothing", 404),
+        ("namespace=", 422),
+        ("", 400),
+        ("namespace=team&limit=0", 400),
+    ):
+        answer = await world.call("GET", f"/v1/sessions?{query}", alice)
+        assert answer.status_code == status, query
+        assert answer.json().get("sessions", []) == []
+
+
+async def test_sessions_of_a_namespace_are_for_those_who_may_read_them(world: World, apiserver: FakeApiServer) -> None:
+    apiserver.grant("alice", "get", "agentsessions", "team")
+    assert (await world.call("GET", "/v1/sessions?namespace=team", ALICE)).status_code == 200
+    assert (await world.call("GET", "/v1/sessions?namespace=secret", ALICE)).status_code == 403
+    assert (await world.call("GET", "/v1/sessions?namespace=team", RUNNER)).status_code == 403
+
+
 async def test_health_needs_no_token_and_says_nothing_of_the_data(world: World) -> None:
     assert (await world.call("GET", "/healthz", None)).json() == {"alive": True}
     assert (await world.call("GET", "/readyz", None)).json()["ready"] is True
@@ -265,3 +371,29 @@ async def test_health_needs_no_token_and_says_nothing_of_the_data(world: World) 
     with pytest.raises(httpx.HTTPError):
         async with httpx.AsyncClient() as client:
             await client.get(world.url.replace("127.0.0.1", "127.0.0.2") + "/healthz")
+
+
+async def _recorded_at(run: Run, said: str) -> httpx.Response:
+    record = {"type": "message", "occurredAt": said, "payload": {"text": "hello"}}
+    return await run.post("records", {"sequence": 1, "records": [record]})
+
+
+@pytest.mark.parametrize("said", ["1999-01-01T00:00:00Z", "2099-01-01T00:00:00+02:00", "0001-01-01T00:00:00+14:00"])
+async def test_a_time_outside_of_its_run_is_warned_of_and_readers_see_the_servers(
+    said: str, world: World, alice: str
+) -> None:
+    run = await world.started()
+    for _ in range(2):  # a repeat is answered alike, and stores the same
+        answer = await _recorded_at(run, said)
+        assert answer.status_code == 200
+        assert "1 records say times outside of their run" in answer.json()["warning"]
+    assert orjson.loads(await world.blob(answer.json()["digest"]))["records"][0]["occurredAt"] == said
+    shown = orjson.loads((await world.call("GET", "/v1/sessions/s-1/journal", alice)).content)["occurredAt"]
+    assert abs((datetime.fromisoformat(shown) - datetime.now(UTC)).total_seconds()) < 60
+
+
+async def test_a_time_inside_of_its_run_is_shown_as_the_host_says(world: World, alice: str) -> None:
+    run = await world.started()
+    said = datetime.now(UTC).isoformat(timespec="milliseconds")
+    assert "warning" not in (await _recorded_at(run, said)).json()
+    assert orjson.loads((await world.call("GET", "/v1/sessions/s-1/journal", alice)).content)["occurredAt"] == said

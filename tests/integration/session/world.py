@@ -159,7 +159,7 @@ class World:
 
     async def done(self, uid: str, run: int = 1) -> "Done":
         """What the gateway recorded of a run."""
-        view = await self.backends.sessions.get(uid)
+        view = await self.backends.sessions.get(uid, records=True)
         assert view is not None
         records: list[dict[str, Any]] = []
         for number, _, digest in view.record_digests:

@@ -11,6 +11,8 @@ from triplane.api.kinds import KINDS
 from triplane.api.meta import Model
 
 SPEC_CAP = 256 * 1024
+CAPPED_BY_THE_WEBHOOK = {"Workflow", "Node", "Task"}
+"""Their lists may be long or their texts, not both: the whole spec is measured (docs/reference/admission.md)."""
 FREE_FORM = "x-kubernetes-preserve-unknown-fields"
 
 
@@ -25,6 +27,8 @@ def walk(schema: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mappi
         yield from walk(child, f"{path}.{name}")
     if "items" in schema:
         yield from walk(schema["items"], f"{path}[]")
+    if "additionalProperties" in schema:
+        yield from walk(schema["additionalProperties"], f"{path}{{}}")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,8 +36,8 @@ def test_every_schema_is_structural_and_every_field_described(kind: str) -> None
     allowed = {"apiVersion", "kind", "metadata"}
     for path, node in walk(openapi(kind)):
         assert node["type"] in {"object", "array", "string", "integer", "boolean"}, path
-        assert not {"$ref", "anyOf", "allOf", "oneOf", "title", "const", "additionalProperties"} & {*node}, path
-        if path.removeprefix(".") not in allowed and not path.endswith("[]"):
+        assert not {"$ref", "anyOf", "allOf", "oneOf", "title", "const"} & {*node}, path
+        if path.removeprefix(".") not in allowed and not path.endswith(("[]", "{}")):
             assert node.get("description"), f"{kind}{path} has no description"
 
 
@@ -45,7 +49,7 @@ def test_everything_users_write_is_bounded(kind: str) -> None:
             assert "maxItems" in node, f"{kind} {path}"
         if node["type"] == "string" and "enum" not in node:
             assert "maxLength" in node, f"{kind} {path}"
-        if node.get(FREE_FORM):
+        if node.get(FREE_FORM) or "additionalProperties" in node:
             assert "maxProperties" in node, f"{kind} {path}"
 
 
@@ -60,7 +64,7 @@ def ascii_octets(node: Mapping[str, Any]) -> int:
     return 2 + int(node["maxLength"]) if node["type"] == "string" else 20
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - CAPPED_BY_THE_WEBHOOK))
 def test_the_caps_of_a_spec_add_up_to_less_than_the_cap(kind: str) -> None:
     assert ascii_octets(openapi(kind)["properties"]["spec"]) <= SPEC_CAP
 
@@ -74,6 +78,7 @@ def test_what_a_schema_cannot_cap_is_known_and_listed_in_the_docs() -> None:
     }
     assert free == {
         "Node.spec.steps[].outputs[].schema",
+        "Workflow.spec.steps[].outputs[].schema",
         "Task.spec.outputs[].schema",
         "Capability.spec.outputs[].schema",
     }
@@ -124,9 +129,9 @@ class Union(Model):
 
 
 class OpenMap(Model):
-    """Any keys."""
+    """Any keys, and anything behind them."""
 
-    values: Annotated[dict[str, str], Field(description="Values.")]
+    values: Annotated[dict[str, Any], Field(description="Values.")]
 
 
 @pytest.mark.parametrize(
@@ -134,7 +139,7 @@ class OpenMap(Model):
     [
         pytest.param(Recursive, "recursive", id="a model within itself"),
         pytest.param(Union, "unions", id="a union of two types"),
-        pytest.param(OpenMap, "preserve unknown fields", id="a map with free keys"),
+        pytest.param(OpenMap, "preserve unknown fields", id="a map of anything"),
     ],
 )
 def test_what_a_structural_schema_cannot_say_is_an_error(model: type[Model], complaint: str) -> None:

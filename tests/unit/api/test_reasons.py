@@ -12,7 +12,9 @@ SOURCE = Path(triplane.__file__).parent
 # Calls that put a reason into a condition, a run result or an Event, and the place of the reason among the arguments.
 GIVES_A_REASON = {
     "Finding": 2, "blocked": 0, "in_run": 0, "in_review": 0, "FailTask": 0, "VerdictVoid": 0, "waiting": 0,
-    "refused": 0, "failed": 0, "RunEndsEarly": 1, "Result": 1, "RunResult": 1, "_emit": 2,
+    "Problem": 0, "cancelled": 0,
+    "SkipTask": 0, "Unmergeable": 0, "refused": 0, "failed": 0, "RunEndsEarly": 1,
+    "Result": 1, "RunResult": 1, "_emit": 2,
 }  # fmt: skip
 FOLDERS = ("domain", "controllers", "session", "gateway")
 WORD = re.compile(r"[A-Z][a-z]+([A-Z][a-z]*)*")
@@ -25,7 +27,7 @@ def _given() -> Iterator[tuple[str, str]]:
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call):
                     yield from ((reason, f"{path.name}:{node.lineno}") for reason in _of_call(node))
-                elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
+                elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple) and node.value.elts:
                     yield from ((reason, f"{path.name}:{node.lineno}") for reason in _literals(node.value.elts[0]))
 
 

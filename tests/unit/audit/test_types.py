@@ -7,13 +7,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from triplane.api.meta import Subject, Verdict
+from triplane.api.work import Merge
 from triplane.audit.chain import BreakReason
 from triplane.audit.entry import KEYS, first_bodies, prepare
 from triplane.audit.model import EventBody, EventSubject
 from triplane.audit.types import TYPES, violations
-from triplane.domain import events, task_log
+from triplane.domain import events, node_log, task_log
 from triplane.domain.session import Offer, Outcome, Permit, RunOutput, RunResult, RunState, RunView, SessionView
 from triplane.domain.task_facts import Placement
+from triplane.domain.task_needs import ComposedEdge, Composition
 
 DIGEST = "sha256:" + "ab" * 32
 STREAM = "graph/g1"
@@ -33,6 +35,15 @@ OFFER = Offer(
 )
 OUTPUT = RunOutput("report", "report.md", DIGEST, "text/markdown", 12)
 TASK = EventSubject(kind="Task", namespace="demo", name="t", uid="t1", generation=2)
+NODE = EventSubject(kind="Node", namespace="demo", name="n", uid="n1", generation=1)
+WIDEST = Composition(
+    "i" * 63,
+    Merge.JSON_OBJECT,
+    b"{}",
+    DIGEST,
+    tuple(ComposedEdge("u" * 36, "s" * 253, "o" * 63, DIGEST, "/" + "p" * 255, "/" + "t" * 255) for _ in range(64)),
+)
+"""As much as an input can be made of."""
 REVIEW = task_log.ReviewFacts("r", "r1", "p-1", "s2", "a2")
 SUBJECTS = (Subject(name="report", digest=DIGEST),)
 
@@ -70,6 +81,10 @@ WRITTEN: tuple[EventBody, ...] = (
     task_log.task_accepted(TASK, STREAM, 0, REVIEW, SUBJECTS),
     task_log.task_rejected(TASK, STREAM, 0, task_log.ReviewFacts("r", "r1", None), DIGEST, 3),
     task_log.task_failed(TASK, STREAM, 1, "RetriesExhausted", DIGEST),
+    task_log.task_skipped(TASK, STREAM, "ConditionFalse", DIGEST, {f"{n:063d}": "completed" for n in range(64)}),
+    *task_log.input_composed(TASK, STREAM, WIDEST),
+    node_log.node_planned(NODE, STREAM, DIGEST, 3, workflow=("w1", 2)),
+    node_log.node_aborted(NODE, STREAM, "FailFast", step="build"),
     task_log.task_stalled(TASK, STREAM, "NoIndependentReviewer"),
     task_log.artifact_recorded(TASK, STREAM, "s1", 1, 0, OUTPUT),
     task_log.review_recorded(TASK, STREAM, "p-1", REVIEW, Verdict.REJECT, SUBJECTS),

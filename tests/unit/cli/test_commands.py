@@ -33,6 +33,8 @@ def test_help_imports_nothing_slow(slow: str) -> None:
         pytest.param(["status", "-o", "xml"], 2, "xml", id="an unknown format is wrong usage"),
         pytest.param(["why", "audit"], 2, "is not KIND/NAME; kinds: graph", id="a name without a kind is wrong usage"),
         pytest.param(["logs", "node/x"], 2, "write task/NAME or session/NAME", id="logs of a Node are wrong usage"),
+        pytest.param(["lineage", "x", "--up", "--down"], 2, "choose one of", id="lineage goes one way, or both"),
+        pytest.param(["graph", "rebuild", "--check"], 2, "error: ", id="no database leaves no graph to rebuild"),
         pytest.param(["status"], 2, "no kubeconfig", id="no kubeconfig leaves nothing to talk to"),
         pytest.param(["log", "verify"], 2, "error: ", id="no database leaves nothing to verify"),
         pytest.param(["cluster", "status"], 1, "nothing was ever started", id="nothing running is not well"),

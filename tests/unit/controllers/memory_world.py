@@ -4,7 +4,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
-from triplane.adapters.clock import SystemClock
+from tests.simulation.clock import SimulatedClock
+from tests.simulation.conditions import InlineExpressions
+
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
@@ -20,8 +22,11 @@ from triplane.ports import KubeEvent
 
 NAMESPACE = "team"
 WRITES = frozenset(
-    {"create", "append", "link", "offer", "permit", "revoke", "close_session", "write_status", "update", "store"}
-)
+    {
+        "create", "append", "apply", "link", "offer", "permit", "revoke", "close_session", "write_status", "update",
+        "store", "own_blob", "delete",
+    }
+)  # fmt: skip
 
 
 class KilledError(Exception):
@@ -119,6 +124,14 @@ class Server:
             raise Conflict("it has moved on")
         return self._write({**standing, "status": dict(status)})
 
+    async def delete(self, obj: Mapping[str, Any]) -> bool:
+        key = (obj["kind"], NAMESPACE, obj["metadata"]["name"])
+        standing = self.objects.get(key)
+        if standing is None or standing["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return False
+        del self.objects[key]
+        return True
+
     async def emit(self, event: KubeEvent) -> None:
         self.events.append(event)
 
@@ -127,10 +140,11 @@ class MemoryWorld:
     """Everything that outlives the operator, and an operator that may be killed and begun again."""
 
     def __init__(self) -> None:
+        self.clock = SimulatedClock()
         self.server = Server()
-        self.log = MemoryEventLog()
+        self.log = MemoryEventLog(now=self.clock.now)
         self.graph = MemoryGraphStore()
-        self.sessions = MemorySessionStore(SystemClock())
+        self.sessions = MemorySessionStore(self.clock)
         self.content = MemoryContentStore()
         self.fuse = Fuse()
         self.pending: deque[Key] = deque()
@@ -143,7 +157,8 @@ class MemoryWorld:
         self.index = Index(lambda change: self.pending.append(Key.of(change.object)))
         self._reconcilers = Reconcilers(
             guard(self.server), self.index, guard(self.log), guard(self.sessions), guard(self.graph),
-            guard(self.content), self._principal, SystemClock(), lambda key, delay: self.pending.append(key),
+            guard(self.content), self._principal, self.clock, lambda key, delay: self.pending.append(key),
+            expressions=InlineExpressions(),
         )  # fmt: skip
         self.look()
 
@@ -170,6 +185,7 @@ class MemoryWorld:
                 failures += 1
                 assert failures < 20, key
                 self.pending.append(key)
+        await self._reconcilers.catch_up()
 
     async def run_next(self, text: bytes = b"report") -> Claim | None:
         """A runner takes a run and does it well; None when there is none."""
@@ -177,8 +193,14 @@ class MemoryWorld:
         if claim is None:
             return None
         await self.sessions.start(claim.session_uid, claim.run, {})
+        await self.end_well(claim, text)
+        self.look()
+        return claim
+
+    async def end_well(self, claim: Claim, text: bytes, media_type: str = "text/plain") -> None:
+        """The run leaves this text as its report, or approves what it reviews."""
         if claim.role == "producer":
-            outputs = (await self._output("report", text, "text/plain"),)
+            outputs = (await self._output("report", text, media_type),)
         else:
             reviewed = claim.work_order["review"]["subjects"]
             verdict = {
@@ -188,8 +210,6 @@ class MemoryWorld:
             outputs = (await self._output("verdict", canonical_json(verdict), "application/json"),)
         result = RunResult(Outcome.SUCCEEDED, "Completed", "", outputs)
         await self.sessions.finish(claim.session_uid, claim.run, result)
-        self.look()
-        return claim
 
     async def _output(self, name: str, octets: bytes, media_type: str) -> RunOutput:
         return RunOutput(name, name, await self.content.store(octets), media_type, len(octets))

@@ -1,6 +1,7 @@
 """A Task as its decision sees it, and a stand-in that applies each step to those facts."""
 
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from triplane.api.meta import Output, Subject, Verdict
@@ -10,6 +11,7 @@ from triplane.domain.session import Offer, Outcome, RunOutput, RunResult, RunSta
 from triplane.domain.task import decide, still_as_placed
 from triplane.domain.task_facts import (
     Action,
+    ComposeInputs,
     DecideByPerson,
     Decisions,
     FailTask,
@@ -20,11 +22,14 @@ from triplane.domain.task_facts import (
     RecordAgentReview,
     RecordArtifacts,
     SessionFacts,
+    SkipTask,
     TaskFacts,
 )
+from triplane.domain.task_needs import Dependency, InputFound
 from triplane.domain.verdict import VerdictFile, VerdictVoid
 
 DIGEST = "sha256:" + "a" * 64
+WITHOUT_WAIT = {"retry": {"backoffSeconds": 0}}
 
 
 def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **changes: Any) -> Candidate:
@@ -45,13 +50,15 @@ def agent(name: str, *capabilities: str, principal: str | None = "p-alice", **ch
 
 
 def task(**spec: Any) -> Task:
-    """A Task that needs capability ``write``."""
+    """A Task that needs capability ``write``; unless told otherwise its runs follow one another at once."""
     return Task.model_validate(
         {
             "apiVersion": "triplane.dev/v1alpha1",
             "kind": "Task",
             "metadata": {"name": "t", "namespace": "ns", "uid": "uid-task", "generation": 1},
-            "spec": {"graphRef": {"name": "g"}, "objective": "do", "requiredCapabilities": ["write"], **spec},
+            "spec": {
+                "graphRef": {"name": "g"}, "objective": "do", "requiredCapabilities": ["write"], **WITHOUT_WAIT, **spec,
+            },
         }
     )
 
@@ -74,6 +81,13 @@ class World:
     people: tuple[Any, ...] = ()
     instructions_principal: str | None = None
     snapshot: str = "s1"
+    dependencies: tuple[Dependency, ...] = ()
+    cycle: tuple[str, ...] = ()
+    condition: bool | str | None = None
+    found: tuple[InputFound, ...] = ()
+    suspended: tuple[str, ...] = ()
+    now: datetime = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    launchable: bool = True
     history: list[Action] = field(default_factory=list)
 
     def facts(self) -> TaskFacts:
@@ -95,6 +109,12 @@ class World:
             artifacts=self.artifacts,
             people_reviews=self.people,
             instructions_principal=self.instructions_principal,
+            dependencies=self.dependencies,
+            cycle=self.cycle,
+            condition=self.condition,
+            found=self.found,
+            suspended=self.suspended,
+            now=self.now,
         )
 
     def session_name(self, role: str, round_: int, agent_uid: str) -> str:
@@ -109,9 +129,13 @@ class World:
             self._apply(plan.action)
         raise AssertionError(f"did not come to rest: {self.history[-4:]}")
 
+    def pass_(self, seconds: float) -> None:
+        """Time goes by."""
+        self.now += timedelta(seconds=seconds)
+
     def end_run(
         self, role: str, outcome: Outcome = Outcome.SUCCEEDED, *, verdict: Verdict | None = None,
-        findings: tuple[str, ...] = (), void: str | None = None, digest: str = DIGEST,
+        findings: tuple[str, ...] = (), void: str | None = None, digest: str = DIGEST, reason: str = "HarnessFailed",
     ) -> None:  # fmt: skip
         """The live (or permitted) run of that role ends."""
         for name, session in self.sessions.items():
@@ -121,8 +145,8 @@ class World:
             if session.role != role or run is None or run.state not in (RunState.PERMITTED, RunState.STARTED):
                 continue
             outputs = (RunOutput("report", "report.md", digest, "text/markdown", 1),) if role == "producer" else ()
-            result = RunResult(outcome, "HarnessFailed", "it failed", outputs if outcome is Outcome.SUCCEEDED else ())
-            ended = replace(run, state=RunState.FINISHED, result=result)
+            result = RunResult(outcome, reason, "it failed", outputs if outcome is Outcome.SUCCEEDED else ())
+            ended = replace(run, state=RunState.FINISHED, result=result, ended_at=self.now.isoformat())
             said: VerdictFile | VerdictVoid | None = None
             if void is not None:
                 said = VerdictVoid("SubjectsDiffer", void)
@@ -137,7 +161,7 @@ class World:
             view = session.view
             assert view is not None
             if session.role == role and view.last_run and view.last_run.state is RunState.PERMITTED:
-                lost = replace(view.last_run, state=RunState.LOST, end_reason="gone")
+                lost = replace(view.last_run, state=RunState.LOST, end_reason="gone", ended_at=self.now.isoformat())
                 self.sessions[name] = replace(session, view=replace(view, runs=(*view.runs[:-1], lost)))
 
     def _apply(self, action: Action) -> None:
@@ -152,7 +176,7 @@ class World:
                 )  # fmt: skip
                 self.sessions[name] = SessionFacts(
                     name, f"uid-{name}", placement.role, placement.round, placement.agent_uid,
-                    SessionView(offer, ()),
+                    SessionView(offer, ()), launchable=self.launchable,
                 )  # fmt: skip
             case Launch(session=session, run=number, round=round_, findings=findings):
                 view = session.view
@@ -168,6 +192,14 @@ class World:
                 self._decide(round_, verdict.verdict, verdict.findings, "agent-review")
             case DecideByPerson(review=review, round=round_):
                 self._decide(round_, review.verdict, review.findings, review.name)
+            case ComposeInputs(compositions=compositions):
+                self.decisions = replace(self.decisions, composed={item.input: item.digest for item in compositions})
+                self.found = tuple(
+                    replace(item, digest=self.decisions.composed.get(item.name, item.digest), composition=None)
+                    for item in self.found
+                )
+            case SkipTask(reason=reason, message=message):
+                self.decisions = replace(self.decisions, skipped=(reason, message))
             case FailTask(reason=reason, message=message):
                 self.decisions = replace(self.decisions, failed=(reason, message))
 

@@ -1,5 +1,6 @@
 """``why`` says what the conditions say, in order, and names who must act."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,6 +42,77 @@ CASES = [
             "A runner must take it: see that one runs and has a free place (`triplane cluster status`)",
         ],
         id="a queued Task waits for a runner",
+    ),
+    pytest.param(
+        task(task_outlook.awaiting(["a", "b"])),
+        [
+            "Task demo/audit waits for what must come first",
+            "AwaitingDependency: Waits until these Tasks are accepted or skipped: a, b",
+            "Nobody must act here; those Tasks' people and agents must (`triplane why task/NAME`), then it goes on",
+        ],
+        id="a Task that waits for others names them",
+    ),
+    pytest.param(
+        task(
+            task_outlook.backing_off("Run 1 of s failed (HarnessFailed: no)", "2026-03-01T12:00:00Z", seconds=60),
+            nextRunAt="2026-03-01T12:00:00Z",
+        ),
+        [
+            "Task demo/audit will be tried again",
+            "RetryBackoff: Run 1 of s failed (HarnessFailed: no)",
+            "Nobody must act: the next run may begin at 2026-03-01T12:00:00Z",
+        ],
+        id="a Task that backs off says until when",
+    ),
+    pytest.param(
+        task(task_outlook.held(["Graph g", "Node n"])),
+        [
+            "Task demo/audit is suspended",
+            "Suspended: Suspended by Graph g and Node n: nothing is launched until spec.suspend is false there",
+            "Whoever suspended it must act, when it is to go on: set spec.suspend to false where it says so above",
+        ],
+        id="a suspended Task names who holds it",
+    ),
+    pytest.param(
+        task(replace(RUNNING, suspended=task_outlook.suspension(["Task audit"])), agent="a"),
+        [
+            "Task demo/audit is at work",
+            "Running: Agent a is working: run 1 of session s",
+            "Suspended: Suspended by Task audit: nothing is launched until spec.suspend is false there",
+            "Agent a must finish; nobody else must act",
+        ],
+        id="a suspended Task whose run goes on says both",
+    ),
+    pytest.param(
+        task(task_outlook.blocked("DependencyCycle", "These Tasks wait for one another: a → b → a")),
+        [
+            "Task demo/audit is stalled",
+            "DependencyCycle: These Tasks wait for one another: a → b → a",
+            "Whoever breaks the cycle that is spelled out must act: nothing moves until what is said above is mended",
+        ],
+        id="a cycle is spelled out",
+    ),
+    pytest.param(
+        task(task_outlook.finished(None, None, None, ("ConditionFalse", "Its condition is false: x > 1"))),
+        [
+            "Task demo/audit was skipped",
+            "ConditionFalse: Its condition is false: x > 1",
+            "Nobody must act: it is done",
+        ],
+        id="a skipped Task says by which condition",
+    ),
+    pytest.param(
+        task(
+            task_outlook.in_run("AgentAtLimit", "Run 1 waits until Agent a has fewer", queued=True),
+            waitingReason="rate_limit",
+        ),
+        [
+            "Task demo/audit waits to be run",
+            "AgentAtLimit: Run 1 waits until Agent a has fewer",
+            "Nobody must act: it goes on when its Agent has fewer sessions at work; maxConcurrentSessions says how "
+            "many",
+        ],
+        id="a Task behind its Agent's limit says so",
     ),
     pytest.param(
         task(RUNNING, agent="a"),
@@ -139,7 +211,7 @@ def test_a_status_about_an_older_spec_is_called_so() -> None:
     assert "The operator has seen generation 1 of 3: what follows is about the older spec" in explain(obj)
 
 
-def test_an_object_being_deleted_says_what_happens_and_lists_live_sessions() -> None:
+def test_an_object_being_deleted_says_what_happens_and_lists_the_sessions_being_stopped() -> None:
     obj = task(RUNNING, agent="a")
     obj["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     session = {
@@ -149,9 +221,11 @@ def test_an_object_being_deleted_says_what_happens_and_lists_live_sessions() -> 
         "status": {"state": "running", "conditions": []},
     }
     over = {**session, "metadata": {"name": "old"}, "status": {"state": "completed"}}
-    said = explain(obj, [session, over])
+    ended = {**session, "metadata": {"name": "e", "namespace": "demo"}, "status": {"state": "cancelled"}}
+    said = explain(obj, [session, over, ended])
     assert said[0] == "Task demo/audit is being deleted"
-    assert "AgentSession demo/s (producer) is at work" in said
+    assert "AgentSession demo/s (producer) is being stopped" in said
+    assert "AgentSession demo/e (producer) was stopped" in said
     assert not any("old" in line for line in said)
     assert said[-1].startswith("Nobody must act: what it owns is being stopped")
 

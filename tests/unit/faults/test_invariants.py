@@ -17,6 +17,7 @@ from tests.faults.invariants import (
     explained,
     nothing_left,
     runs_end_once,
+    same_digests,
     silent,
 )
 from tests.faults.plans import FIRST, MOST, plan_of
@@ -217,7 +218,25 @@ def test_fifty_seeds_reach_every_victim_and_most_places() -> None:
 
 def test_a_seed_is_one_plan() -> None:
     assert plan_of(24) == plan_of(24)
-    assert str(plan_of(24)) == "seed 24: operator at kube.write.before:6"
+    assert str(plan_of(29)) == "seed 29, fifty steps: operator at kube.write.before:229"
+    assert str(plan_of(47)) == "seed 47, small: operator at kube.write.after:22"
+
+
+def test_what_a_named_blob_names_is_not_left_over() -> None:
+    spec, value, stray = ("sha256:" + digit * 64 for digit in "def")
+    rows = [_row(0, "resource.observed/u/1", "u", specDigest=spec)]
+    links = {spec: frozenset({value}), stray: frozenset({spec})}
+    left = Leftovers(blobs=frozenset({spec, value, stray}), links=links)
+    assert nothing_left(rows, left) == [f"blob {stray} is named by nothing in the log or below it"]
+
+
+def test_outputs_that_differ_from_the_undisturbed_ones_are_told() -> None:
+    undisturbed = {("a", "report"): OUTPUT, ("b", "report"): OUTPUT}
+    assert same_digests(undisturbed, undisturbed) == []
+    assert same_digests(undisturbed, {("a", "report"): SEGMENT}) == [
+        f"output report of Task a is {SEGMENT}, undisturbed it is {OUTPUT}",
+        f"output report of Task b is missing, undisturbed it is {OUTPUT}",
+    ]
 
 
 def test_a_plan_that_did_not_strike_is_tried_earlier_until_there_is_no_earlier_passage() -> None:

@@ -27,7 +27,7 @@ def by_name(settings: Settings) -> dict[str, Service]:
 
 
 def test_the_embedded_database_starts_first_and_the_runner_last(tmp_path: Path) -> None:
-    assert list(by_name(Settings(home=tmp_path))) == ["postgres", "gateway", "operator", "runner"]
+    assert list(by_name(Settings(home=tmp_path))) == ["postgres", "admission", "gateway", "operator", "runner"]
 
 
 def test_an_external_database_is_not_started(tmp_path: Path) -> None:
@@ -41,6 +41,7 @@ def test_each_has_its_own_kubeconfig_and_the_runner_none(tmp_path: Path) -> None
     }
     assert found == {
         "postgres": None,
+        "admission": str(tmp_path / "secrets" / "kubeconfig-admission"),
         "gateway": str(tmp_path / "secrets" / "kubeconfig-gateway"),
         "operator": str(tmp_path / "secrets" / "kubeconfig-operator"),
         "runner": None,
@@ -50,6 +51,7 @@ def test_each_has_its_own_kubeconfig_and_the_runner_none(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "told"),
     [
+        ("admission", {"KUBECONFIG", "ADMISSION_CERTIFICATE", "ADMISSION_KEY", "LOG_LEVEL", "HOME"}),
         ("gateway", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME"}),
         ("operator", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME", "NAMESPACE"}),
         ("runner", {"PROGRAMS", "ALLOW_UNISOLATED", "LOG_LEVEL", "HOME"}),
@@ -61,7 +63,7 @@ def test_each_is_told_what_it_needs_and_no_more(name: str, told: set[str], tmp_p
     assert names == told
 
 
-@pytest.mark.parametrize("name", ["gateway", "operator", "runner"])
+@pytest.mark.parametrize("name", ["admission", "gateway", "operator", "runner"])
 def test_what_it_is_told_are_settings_it_accepts(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     process = by_name(Settings(home=tmp_path, **ALL_SET))[name].process  # type: ignore[arg-type]
     for key, value in process.env.items():
@@ -77,7 +79,7 @@ def test_a_new_release_makes_only_our_own_processes_outdated(tmp_path: Path) -> 
     old, new = (
         {service.name: service.process.fingerprint for service in services(settings, release)} for release in ("1", "2")
     )
-    assert {name for name in old if old[name] != new[name]} == {"gateway", "operator", "runner"}
+    assert {name for name in old if old[name] != new[name]} == {"admission", "gateway", "operator", "runner"}
 
 
 async def test_a_process_that_announced_nothing_is_not_ready(tmp_path: Path) -> None:

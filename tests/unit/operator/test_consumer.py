@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from tests.unit.operator.objects import make
@@ -12,7 +14,7 @@ from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.audit.model import EventBody, EventFilter, EventSubject, Recorded
 from triplane.controllers.key import Key
-from triplane.domain.session import EMPTY_OBJECT_DIGEST, Offer, Permit
+from triplane.domain.session import EMPTY_OBJECT_DIGEST, Offer
 from triplane.errors import Unavailable
 from triplane.operator import consumer as consumer_module
 from triplane.operator.consumer import Consumer
@@ -110,12 +112,32 @@ async def test_an_outage_of_the_log_loses_no_entry(world: World, monkeypatch: py
     assert (outages, world.keys) == (2, [KEY] * 5)
 
 
-async def test_a_wanted_session_is_enqueued(world: World) -> None:
-    world.index.put(make("AgentSession", "s", uid=UID))
-    await world.sessions.offer(Offer(UID, "team", "s", "t", "g", "a", "agent", "Producer", EMPTY_OBJECT_DIGEST, {}))
-    revision = await world.sessions.revocation_revision()
-    await world.sessions.permit(Permit(UID, 1, 1, EMPTY_OBJECT_DIGEST, revision, seconds=0.001))
-    await asyncio.sleep(0.01)
+OFFER = Offer(UID, "team", "s", "t", "g", "a", "agent", "Producer", EMPTY_OBJECT_DIGEST, {})
+TASK = Key("Task", "team", "work")
+
+
+def session() -> dict[str, Any]:
+    return make("AgentSession", "s", uid=UID, spec={"taskRef": {"name": "work", "uid": "t"}})
+
+
+async def test_the_task_of_a_wanted_session_is_enqueued(world: World) -> None:
+    world.index.put(session())
+    await world.sessions.offer(OFFER)
     assert await world.sessions.claim("runner", "one") is None
     async with running(world.consumer()):
-        await eventually(lambda: KEY in world.keys)
+        await eventually(lambda: TASK in world.keys)
+
+
+async def test_a_session_that_stays_wanted_is_not_asked_for_at_every_ring(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumer_module, "BELL_SECONDS", 5.0)
+    world.index.put(session())
+    await world.sessions.offer(OFFER)
+    assert await world.sessions.claim("runner", "one") is None
+    async with running(world.consumer()):
+        await eventually(lambda: TASK in world.keys)
+        for number in range(5):
+            await world.sessions.offer(replace(OFFER, session_uid=f"other-{number}"))
+            await asyncio.sleep(0.01)
+    assert world.keys == [TASK]

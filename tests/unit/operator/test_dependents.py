@@ -10,7 +10,8 @@ from triplane.operator.dependents import concerned, finished
 from triplane.operator.index import Change, Index
 
 GRAPH = make("Graph", "g", spec={})
-NODE = make("Node", "n", spec={"graphRef": {"name": "g"}, "steps": []})
+WORKFLOW = make("Workflow", "w", spec={"steps": []})
+NODE = make("Node", "n", spec={"graphRef": {"name": "g"}, "workflowRef": {"name": "w"}})
 TASK = make(
     "Task",
     "t",
@@ -35,7 +36,7 @@ SESSION = make(
 )
 ARTIFACT = make("Artifact", "art", spec={"taskRef": {"name": "t", "uid": "uid-Task-t"}})
 REVIEW = make("Review", "r", spec={"taskRef": {"name": "t", "uid": "uid-Task-t"}})
-WORLD = (GRAPH, NODE, TASK, LATER, AGENT, HARNESS, CAPABILITY, SESSION, ARTIFACT, REVIEW)
+WORLD = (GRAPH, WORKFLOW, NODE, TASK, LATER, AGENT, HARNESS, CAPABILITY, SESSION, ARTIFACT, REVIEW)
 
 
 @pytest.fixture
@@ -46,14 +47,16 @@ def index() -> Index:
     return index
 
 
-def concerns(index: Index, obj: dict[str, Any]) -> set[str]:
-    return {f"{key.kind}/{key.name}" for key in concerned(index, Change(obj["kind"], obj, obj))}
+def concerns(index: Index, obj: dict[str, Any], before: dict[str, Any] | None = None) -> set[str]:
+    """Whom it concerns that the object came, or is not what it was before."""
+    return {f"{key.kind}/{key.name}" for key in concerned(index, Change(obj["kind"], before, obj))}
 
 
 @pytest.mark.parametrize(
     ("obj", "expected"),
     [
         (GRAPH, {"Graph/g", "Node/n", "Task/t", "Task/later"}),
+        (WORKFLOW, {"Workflow/w", "Node/n"}),
         (NODE, {"Node/n", "Graph/g", "Task/t"}),
         (TASK, {"Task/t", "Node/n", "Graph/g", "Task/later", "AgentSession/s", "Artifact/art"}),
         (AGENT, {"Agent/a", "Task/t", "AgentSession/s"}),
@@ -71,8 +74,71 @@ def test_a_change_reaches_exactly_those_whose_decisions_read_it(
     assert concerns(index, obj) == expected
 
 
+@pytest.mark.parametrize(
+    ("obj", "expected"),
+    [
+        (GRAPH, {"Graph/g"}),
+        (WORKFLOW, {"Workflow/w"}),
+        (NODE, {"Node/n", "Graph/g"}),
+        (TASK, {"Task/t", "Node/n", "Graph/g", "AgentSession/s", "Artifact/art"}),
+        (AGENT, {"Agent/a"}),
+        (HARNESS, {"Harness/h"}),
+        (CAPABILITY, {"Capability/report"}),
+        (SESSION, {"AgentSession/s", "Task/t"}),
+    ],
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "concerns",
+)
+def test_a_change_of_status_alone_wakes_only_those_who_read_it(
+    index: Index, obj: dict[str, Any], expected: set[str]
+) -> None:
+    later = {**obj, "status": {"state": "running"}}
+    assert concerns(index, later, obj) == expected
+
+
+@pytest.mark.parametrize("field", ["generation", "deletionTimestamp"])
+def test_a_suspended_or_vanishing_graph_wakes_all_work_in_it(index: Index, field: str) -> None:
+    later = {**GRAPH, "metadata": {**GRAPH["metadata"], field: 2}}
+    assert concerns(index, later, GRAPH) == {"Graph/g", "Node/n", "Task/t", "Task/later"}
+
+
+def test_a_task_wakes_those_that_depend_on_it_when_it_is_settled_and_not_before(index: Index) -> None:
+    """Whatever way they depend: by an input, several inputs, or order alone."""
+    for name, spec in (
+        (
+            "merges",
+            {"inputs": [{"name": "i", "sources": [{"task": "x", "output": "o"}, {"task": "t", "output": "o"}]}]},
+        ),
+        ("follows", {"dependsOn": ["t"]}),
+    ):
+        index.put(make("Task", name, spec={"graphRef": {"name": "g"}, **spec}))
+    dependents = {"Task/later", "Task/merges", "Task/follows"}
+    running = {**TASK, "status": {"state": "running", **conditions(Succeeded="Unknown")}}
+    assert not dependents & concerns(index, running, TASK)
+    assert dependents <= concerns(index, {**TASK, "status": conditions(Succeeded="True")}, running)
+    assert dependents <= concerns(index, {**TASK, "status": conditions(Succeeded="False")}, running)
+    index.put(make("Task", "follows", rv=2, spec={"dependsOn": ["t"]}, status=conditions(Succeeded="True")))
+    assert concerns(index, {**TASK, "status": conditions(Succeeded="True")}, running) & dependents == {
+        "Task/later", "Task/merges",
+    }  # fmt: skip
+
+
+def test_the_end_of_a_node_wakes_the_next_of_its_queue_alone(index: Index) -> None:
+    def queued(name: str, second: int, graph: str = "g", **parts: Any) -> dict[str, Any]:
+        node = make("Node", name, spec={"graphRef": {"name": graph}, "queue": {"name": "q"}}, **parts)
+        node["metadata"]["creationTimestamp"] = f"2026-01-01T00:00:0{second}Z"
+        return node
+
+    first, *others = nodes = [queued("z", 1), queued("y", 2), queued("x", 2), queued("w", 3), queued("v", 0, "other")]
+    for node in nodes:
+        index.put(node)
+    over = {**first, "metadata": {**first["metadata"], "resourceVersion": "9"}, "status": conditions(Succeeded="True")}
+    index.put(over)
+    assert concerns(index, over, first) == {"Node/z", "Graph/g", "Node/x"}
+    assert concerns(index, {**others[0], "status": {"state": "queued"}}, others[0]) == {"Node/y", "Graph/g"}
+
+
 def test_an_agent_that_loses_a_capability_still_concerns_the_tasks_that_need_it(index: Index) -> None:
-    after = make("Agent", "a", rv=2, spec={"harnessRef": {"name": "h"}, "capabilities": []})
+    after = make("Agent", "a", rv=2, generation=2, spec={"harnessRef": {"name": "h"}, "capabilities": []})
     assert Key("Task", "team", "t") in concerned(index, Change("Agent", AGENT, after))
 
 
@@ -110,3 +176,9 @@ def test_a_node_hears_of_a_task_that_stands_where_its_own_is_to_be(index: Index)
     index.put(node)
     stranger = make("Task", "plan-draft", spec={"graphRef": {"name": "other"}})
     assert "Node/plan" in concerns(index, stranger)
+    begun = make(
+        "Node", "run", spec={"graphRef": {"name": "g"}, "workflowRef": {"name": "w"}},
+        status={"steps": [{"name": "draft", "task": "run-draft", "state": "pending"}]},
+    )  # fmt: skip
+    index.put(begun)
+    assert "Node/run" in concerns(index, make("Task", "run-draft", spec={"graphRef": {"name": "other"}}))

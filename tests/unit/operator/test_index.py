@@ -96,7 +96,12 @@ def test_memory_of_the_dead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 WORK = {
     "agentRef": {"name": "writer"},
     "requiredCapabilities": ["report"],
-    "inputs": [{"name": "a", "from": {"task": "earlier", "output": "o"}}, {"name": "b", "digest": "sha256:0"}],
+    "dependsOn": ["before"],
+    "inputs": [
+        {"name": "a", "from": {"task": "earlier", "output": "o"}},
+        {"name": "b", "digest": "sha256:0"},
+        {"name": "c", "sources": [{"task": "one", "output": "o"}, {"task": "other", "output": "o"}]},
+    ],
 }
 
 
@@ -127,6 +132,13 @@ WORK = {
         (make("Task", "x", spec=WORK), "capability", "team/review"),
         (make("Task", "x", spec={"review": {"capability": "audit"}}), "capability", "team/audit"),
         (make("Task", "x", spec=WORK), "dependency", "team/earlier"),
+        (make("Task", "x", spec=WORK), "dependency", "team/before"),
+        (make("Task", "x", spec=WORK), "dependency", "team/one"),
+        (make("Task", "x", spec=WORK), "dependency", "team/other"),
+        (make("Node", "x", spec={"workflowRef": {"name": "w"}}), "workflow", "team/w"),
+        (make("Node", "x", spec={"graphRef": {"name": "g"}, "queue": {"name": "q"}}), "queue", "team/g/q"),
+        (make("Node", "x", spec={"steps": [{"name": "s"}]}), "step", "team/x-s"),
+        (make("Node", "x", spec={}, status={"steps": [{"name": "s", "task": "as-made"}]}), "step", "team/as-made"),
         (make("Agent", "x", spec={"harnessRef": {"name": "h"}}), "harness", "team/h"),
         (make("Agent", "x", spec={"capabilities": ["review", "report"]}), "capability", "team/report"),
         (make("AgentSession", "x", spec={"taskRef": {"name": "t", "uid": "u1"}}), "task", "u1"),

@@ -6,7 +6,7 @@ import pytest
 
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.memory.sessionstore import MemorySessionStore
-from triplane.domain.session import EMPTY_OBJECT_DIGEST, Offer, Permit, RunState, SessionView
+from triplane.domain.session import EMPTY_OBJECT_DIGEST, LiveRun, Offer, Permit, RunState
 from triplane.errors import Unavailable
 from triplane.operator.leases import Lease, LeaseObserver, LeaseTimers
 
@@ -79,7 +79,7 @@ class Flaky:
         self.store = store
         self.away = False
 
-    async def live(self) -> list[SessionView]:
+    async def live(self) -> list[LiveRun]:
         if self.away:
             raise Unavailable("the store is away")
         return await self.store.live()
@@ -99,7 +99,7 @@ async def store() -> MemorySessionStore:
 
 async def test_a_silent_runner_loses_its_run_and_the_session_is_told(store: MemorySessionStore) -> None:
     clock, told = FakeClock(), list[str]()
-    observer = LeaseObserver(store, clock, lambda view: told.append(view.offer.name), lease_seconds=LEASE)  # type: ignore[arg-type]
+    observer = LeaseObserver(store, clock, lambda run: told.append(run.name), lease_seconds=LEASE)  # type: ignore[arg-type]
     for _ in range(9):
         await observer.observe()
         clock.time += 2
@@ -117,7 +117,7 @@ async def test_a_renewing_runner_keeps_its_run(store: MemorySessionStore) -> Non
         await store.renew("s1", 1, counter)
         await observer.observe()
         clock.time += 5
-    assert [v.offer.session_uid for v in await store.live()] == ["s1"]
+    assert [run.session_uid for run in await store.live()] == ["s1"]
 
 
 async def test_a_closed_path_to_the_store_stops_the_timers(store: MemorySessionStore) -> None:

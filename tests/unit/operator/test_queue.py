@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from triplane.errors import Conflict, Fenced, Unavailable
+from triplane.operator.later import Later
 from triplane.operator.queue import OUTAGE_CAP, Backoff, WorkQueue
 
 FAST = Backoff(base=0.005, cap=0.02)
@@ -256,13 +257,13 @@ def test_backoff_grows_to_its_cap_and_stays_within_its_jitter(failures: int, see
 
 async def test_the_return_of_a_backend_is_noticed_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     delays: list[float] = []
-    original: Callable[..., None] = WorkQueue._add_later
+    original: Callable[..., None] = Later.add
 
-    def note(self: WorkQueue[str], key: str, entry: object, delay: float) -> None:
+    def note(self: Later[str], key: str, delay: float) -> None:
         delays.append(delay)
-        original(self, key, entry, 0.0001)
+        original(self, key, 0.0001)
 
-    monkeypatch.setattr(WorkQueue, "_add_later", note)
+    monkeypatch.setattr(Later, "add", note)
 
     async def work(key: str) -> None:
         raise Unavailable("away")

@@ -8,6 +8,7 @@ from tests.unit.operator.objects import make
 
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.errors import Forbidden
 from triplane.operator.index import Change, Index
 from triplane.operator.rewind import HighWater, Rewound
 from triplane.operator.sweep import LATE_SECONDS, Overdue, Sweep
@@ -121,3 +122,20 @@ def test_lateness_counts_from_the_first_list_that_showed_it() -> None:
     assert overdue.stuck(LATE_SECONDS + 1) == {"Task"}
     overdue.delivered("u", 0, gone=True)
     assert overdue.stuck(LATE_SECONDS + 1) == frozenset()
+
+
+async def test_what_ended_a_sweep_is_kept_until_one_is_complete() -> None:
+    """Readiness tells it: rights that were withdrawn, say."""
+    lists = Lists()
+    it = sweep(Index(), lists)
+
+    def refuse(kind: str) -> None:
+        raise Forbidden(f"listing {kind}: the operator may not list {kind}")
+
+    lists.during = refuse
+    with pytest.raises(Forbidden):
+        await it.once()
+    assert "may not list" in it.problem
+    lists.during = lambda kind: None
+    await it.once()
+    assert it.problem == ""

@@ -18,12 +18,14 @@ class Receiver:
 
     def __init__(self) -> None:
         self.segments: list[tuple[int, list[Mapping[str, Any]]]] = []
+        self.held: list[float] = []
         self.open = asyncio.Event()
         self.open.set()
 
-    async def record(self, sequence: int, records: Sequence[Mapping[str, Any]]) -> None:
+    async def record(self, sequence: int, records: Sequence[Mapping[str, Any]], held_seconds: float = 0.0) -> None:
         await self.open.wait()
         self.segments.append((sequence, list(records)))
+        self.held.append(held_seconds)
 
     def texts(self) -> list[str]:
         return [record["payload"]["text"] for _, records in self.segments for record in records]
@@ -60,8 +62,12 @@ async def test_a_segment_goes_out_a_second_after_its_first_record() -> None:
     assert receiver.segments == []
     await asyncio.sleep(1.2)
     assert receiver.texts() == ["early"]
+    await written.add(printed("stdout", "late"))
     await written.close()
     await sending
+    first, second = receiver.held
+    assert 1.0 <= first < 1.6, "it is told how long ago the first record was heard"
+    assert second == 0.0
 
 
 async def test_64_kib_go_out_at_once() -> None:
@@ -138,7 +144,7 @@ async def test_secrets_are_replaced_wherever_they_stand() -> None:
 
 async def test_the_end_of_the_run_ends_the_journal() -> None:
     class Ended:
-        async def record(self, sequence: int, records: Sequence[Mapping[str, Any]]) -> None:
+        async def record(self, sequence: int, records: Sequence[Mapping[str, Any]], held_seconds: float = 0.0) -> None:
             raise RunEnded("over")
 
     written = _journal(Ended())

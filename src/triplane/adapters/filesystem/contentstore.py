@@ -15,7 +15,7 @@ from threading import Lock
 from typing import Final, TypeVar
 
 from triplane.adapters.filesystem.shards import Shards, errors_at
-from triplane.adapters.filesystem.temporary import READ_SIZE, TemporaryBlob, verify_blob
+from triplane.adapters.filesystem.temporary import READ_SIZE, TemporaryBlob, store_at_once, verify_blob
 from triplane.audit.digest import digest_of_hex, parse_digest
 from triplane.errors import BlobMissing, Corrupt, InvalidInput, Unavailable
 
@@ -48,6 +48,8 @@ class FilesystemContentStore:
         """See ``ContentStore.store``. A bad file found in the blob's place is quarantined and replaced."""
         expected = None if expect is None else parse_digest(expect)
         most = self._cap if limit is None else min(limit, self._cap)
+        if isinstance(content, bytes) and len(content) <= WRITE_SIZE:
+            return await self._store_at_once(content, expected, most)
         temporary = await _to_end(TemporaryBlob, self._shards, most)
         try:
             async for chunk in _gathered(content):
@@ -58,12 +60,25 @@ class FilesystemContentStore:
             await _to_end(temporary.discard)
         return digest_of_hex(digits)
 
+    async def _store_at_once(self, content: bytes, expected: str | None, most: int) -> str:
+        """All of it in one go of one thread: a small blob costs little more than its system calls."""
+        digits = ""
+        for _ in range(STORE_TRIES):
+            digits, stored = await _to_end(store_at_once, self._shards, content, expected, most)
+            if stored:
+                return digest_of_hex(digits)
+            await self._verified(digits)  # moves aside what is bad; the next try finds its place free, or good
+        raise self._contested(digits)
+
     async def _link(self, temporary: TemporaryBlob, digits: str) -> None:
         """Link, or find the same content there. Bounded: a place that keeps going bad is not ours to win."""
         for _ in range(STORE_TRIES):
             if await _to_end(temporary.link, digits) or await self._verified(digits):
                 return
-        raise Unavailable(
+        raise self._contested(digits)
+
+    def _contested(self, digits: str) -> Unavailable:
+        return Unavailable(
             f"sha256:{digits}: {self._shards.path(digits)} keeps changing under us; see who else writes there"
         )
 

@@ -123,6 +123,15 @@ class Shards:
                 raise self.not_a_file(digits)
             return found
 
+    def settle(self, digits: str) -> None:
+        """Make the name of a blob found here durable: whoever linked it may not have come to that yet."""
+        with errors_at(self.path(digits)):
+            folder = self.open_folder(*self.shard(digits), make=True)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
     def remove(self, digits: str) -> bool:
         """Unlink the blob durably; False if there is none."""
         with errors_at(self.path(digits)):

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Final
 
 from triplane.adapters.filesystem.shards import TEMPORARY, Shards, errors_at
-from triplane.errors import Corrupt, TooLarge, Unavailable
+from triplane.errors import BlobMissing, Corrupt, TooLarge, Unavailable
 from triplane.failpoint import failpoint
 
 READ_SIZE: Final = 1 << 20
@@ -101,6 +101,31 @@ class TemporaryBlob:
             os.close(self._descriptor)
             os.close(self._folder)
             self._folder = self._descriptor = -1
+
+
+def store_at_once(shards: Shards, content: bytes, expect: str | None, limit: int) -> tuple[str, bool]:
+    """Hexadecimal digits of the content, and whether it is stored; it is not when something else is in its place.
+
+    What is there and whole is not written again. Raises as ``TemporaryBlob``.
+    """
+    digits = hashlib.sha256(content).hexdigest()
+    if len(content) <= limit and expect in (None, digits) and os.path.lexists(shards.path(digits)):
+        try:
+            if verify_blob(shards, digits) is not None:
+                return digits, False
+        except BlobMissing:
+            pass
+        except Corrupt:
+            return digits, False
+        else:
+            shards.settle(digits)
+            return digits, True
+    temporary = TemporaryBlob(shards, limit)
+    try:
+        temporary.write(content)
+        return digits, temporary.link(temporary.finish(expect))
+    finally:
+        temporary.discard()
 
 
 def verify_blob(shards: Shards, digits: str) -> os.stat_result | None:

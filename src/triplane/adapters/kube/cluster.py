@@ -9,7 +9,8 @@ from typing import Any
 import structlog
 
 from triplane.adapters.clock import SystemClock
-from triplane.adapters.kube.transport import Answer, ExpiredError, Transport, error_of
+from triplane.adapters.joined import Joined
+from triplane.adapters.kube.transport import UNMETERED, Answer, ExpiredError, Meter, Transport, error_of
 from triplane.api.kinds import KINDS
 from triplane.api.text import API_VERSION
 from triplane.errors import Conflict, Fenced, InvalidInput, NotFound, TriplaneError, Unavailable
@@ -40,17 +41,23 @@ class KubeCluster:
         field_manager: str = REPORTER,
         fence: Callable[[], Awaitable[None]] = _unfenced,
         clock: Clock | None = None,
+        meter: Meter = UNMETERED,
     ) -> None:
-        self._transport = Transport(kubeconfig)
+        self._transport = Transport(kubeconfig, meter)
         self._manager = field_manager
         self._fence = fence
         self._clock = clock or SystemClock()
+        self._reads = Joined(self._get)
 
     async def close(self) -> None:
         await self._transport.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        answer = await self._transport.request("GET", _path(kind, namespace, name))
+        return await self._reads((kind, namespace, name))
+
+    async def _get(self, key: tuple[str, str, str]) -> Object | None:
+        kind, namespace, name = key
+        answer = await self._transport.request("GET", _path(kind, namespace, name), kind=kind)
         if answer.ok:
             return _whole(kind, answer.body)
         if answer.code == 404 and _names(answer, name):
@@ -70,7 +77,7 @@ class KubeCluster:
         items: list[Object] = []
         query = {"limit": str(page)} if page else {}
         while True:
-            answer = await self._transport.request("GET", _path(kind, namespace), query=query)
+            answer = await self._transport.request("GET", _path(kind, namespace), query=query, kind=kind)
             if not answer.ok:
                 raise _missing_kind(answer, kind) or error_of(answer, f"listing {kind}")
             items.extend(_whole(kind, item) for item in answer.body["items"])
@@ -90,6 +97,7 @@ class KubeCluster:
                 _path(kind, namespace),
                 query={"fieldManager": self._manager, "fieldValidation": "Strict"},
                 body=body,
+                kind=kind,
                 before=self._fence,
             )
             if answer.ok:
@@ -124,6 +132,7 @@ class KubeCluster:
             query={"fieldManager": self._manager, "force": "true", "fieldValidation": "Strict"},
             body=body,
             content_type="application/apply-patch+yaml",
+            kind=kind,
             before=self._fence,
         )
         if answer.ok:
@@ -138,6 +147,28 @@ class KubeCluster:
         standing = await self.get(kind, namespace, name)
         return standing is None or standing["metadata"]["uid"] != uid
 
+    async def delete(self, obj: Mapping[str, Any]) -> bool:
+        kind, metadata = obj["kind"], obj["metadata"]
+        namespace, name = metadata.get("namespace", ""), metadata["name"]
+        answer = await self._transport.request(
+            "DELETE",
+            _path(kind, namespace, name),
+            # Kubernetes API, DeleteOptions: without the UID a successor of the same name would be hit.
+            body={
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "propagationPolicy": "Background",
+                "preconditions": {"uid": metadata["uid"]},
+            },
+            kind=kind,
+            before=self._fence,
+        )
+        if answer.ok:
+            return True
+        if answer.code == 409 or (answer.code == 404 and _names(answer, name)):
+            return False
+        raise _missing_kind(answer, kind) or error_of(answer, f"deleting {kind} {namespace}/{name}")
+
     async def emit(self, event: KubeEvent) -> None:
         try:
             metadata = event.regarding["metadata"]
@@ -147,6 +178,7 @@ class KubeCluster:
                 f"/api/v1/namespaces/{namespace}/events",
                 query={"fieldManager": self._manager},
                 body=_event(event, namespace, self._clock),
+                kind="Event",
                 attempts=1,
                 before=self._fence,
             )
@@ -204,7 +236,9 @@ def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
 
 
 def _whole(kind: str, obj: Object) -> Object:
-    """Items of a LIST carry neither kind nor apiVersion."""
+    """Items of a LIST carry neither kind nor apiVersion. ``managedFields``, larger than most of our objects, are
+    dropped at once: nobody decides by them, and a LIST of thousands is held in memory."""
+    obj["metadata"].pop("managedFields", None)
     obj.setdefault("kind", kind)
     obj.setdefault("apiVersion", _api_version(kind))
     return obj

@@ -27,6 +27,7 @@ PLURALS: Mapping[str, str] = {
     "Agent": "agents",
     "Harness": "harnesses",
     "Capability": "capabilities",
+    "Workflow": "workflows",
     "AgentSession": "agentsessions",
     "Artifact": "artifacts",
     "Review": "reviews",

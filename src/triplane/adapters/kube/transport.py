@@ -10,7 +10,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import urlencode
 
 import aiohttp
@@ -19,6 +19,7 @@ from kubernetes.aio.client import Configuration
 from kubernetes.aio.client.api_client import ApiClient
 
 from triplane.adapters.kube import login
+from triplane.adapters.kube.bucket import TokenBucket
 from triplane.errors import Conflict, Forbidden, InvalidInput, NotFound, TooLarge, TriplaneError, Unavailable
 from triplane.failpoint import failpoint
 
@@ -30,6 +31,9 @@ ATTEMPTS = 6
 FIRST_BACKOFF_SECONDS = 0.1
 BACKOFF_CAP_SECONDS = 2.0
 RETRY_AFTER_CAP_SECONDS = 60.0
+WRITES_PER_SECOND = 300.0
+WRITE_BURST = 600
+"""Far above what work needs (16 writes a Task): they stop a loop gone wild, never a workload."""
 
 _TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 
@@ -59,6 +63,29 @@ class Answer:
         return str(self.body.get("reason", "")) if isinstance(self.body, Mapping) else ""
 
 
+class Meter(Protocol):
+    """Whoever counts what goes to the API server."""
+
+    def answered(self, verb: str, kind: str, code: int) -> None:
+        """An attempt was answered with this HTTP code; 0: not at all."""
+        ...
+
+    def held(self, reason: str, seconds: float) -> None:
+        """A request was held back, because of ``retry_after`` or of our own ``rate``."""
+        ...
+
+
+class NoMeter:
+    """Counts nothing."""
+
+    def answered(self, verb: str, kind: str, code: int) -> None: ...
+
+    def held(self, reason: str, seconds: float) -> None: ...
+
+
+UNMETERED = NoMeter()
+
+
 class ExpiredError(TriplaneError):
     """410: the continue token or resourceVersion is too old; begin the LIST again."""
 
@@ -84,8 +111,10 @@ def error_of(answer: Answer, what: str) -> TriplaneError:
 class Transport:
     """Requests to one API server as one identity."""
 
-    def __init__(self, kubeconfig: Path | None) -> None:
+    def __init__(self, kubeconfig: Path | None, meter: Meter = UNMETERED) -> None:
         self._kubeconfig = kubeconfig
+        self._meter = meter
+        self._bucket = TokenBucket(WRITES_PER_SECOND, WRITE_BURST)
         self._client: ApiClient | None = None
         self._retired: dict[ApiClient, asyncio.TimerHandle] = {}
         self._read_at = 0
@@ -117,10 +146,12 @@ class Transport:
         query: Mapping[str, str] | None = None,
         body: Any = None,
         content_type: str = "application/json",
+        kind: str = "",
         attempts: int = ATTEMPTS,
         before: Callable[[], Awaitable[None]] | None = None,
     ) -> Answer:
-        """Send until the server decides; ``before`` is awaited ahead of every attempt of a write.
+        """Send until the server decides; ``before`` is awaited ahead of every attempt of a write. ``kind`` is what
+        the meter is told.
 
         Answers with any final code. Raises ``Unavailable`` when no attempt got a final answer.
         """
@@ -130,6 +161,7 @@ class Transport:
         for attempt in range(1, attempts + 1):
             await self._obey_retry_after()
             if before is not None:
+                await self._take_token()
                 await before()
                 failpoint("kube.write.before")
             try:
@@ -139,7 +171,9 @@ class Transport:
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 last = Unavailable(f"{what}: the API server cannot be reached: {error or type(error).__name__}")
                 last.__cause__ = error
+                self._meter.answered(method, kind, 0)
             else:
+                self._meter.answered(method, kind, answer.code)
                 if answer.code not in _TRANSIENT and answer.code != 401:
                     return answer
                 last = Unavailable(f"{what}: {answer.message}")
@@ -159,7 +193,15 @@ class Transport:
         """Retry-After speaks for the whole server: every request waits, not only the refused one."""
         wait = self._not_before - asyncio.get_running_loop().time()
         if wait > 0:
-            await asyncio.sleep(wait * self._rng.uniform(1.0, 1.1))
+            wait *= self._rng.uniform(1.0, 1.1)
+            self._meter.held("retry_after", wait)
+            await asyncio.sleep(wait)
+
+    async def _take_token(self) -> None:
+        wait = self._bucket.take(asyncio.get_running_loop().time())
+        if wait > 0:
+            self._meter.held("rate", wait)
+            await asyncio.sleep(wait)
 
     def _backoff(self, attempt: int) -> float:
         delay = min(BACKOFF_CAP_SECONDS, FIRST_BACKOFF_SECONDS * 2.0 ** (attempt - 1))

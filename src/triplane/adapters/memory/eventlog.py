@@ -191,6 +191,8 @@ class MemoryEventLog:
 
 def _matches(where: EventFilter, recorded: Recorded) -> bool:
     entry, subject = recorded.entry, recorded.entry["subject"]
+    if where.uids and subject["uid"] not in where.uids:
+        return False
     return (not where.types or entry["type"] in where.types) and all(
         wanted is None or wanted == found
         for wanted, found in (

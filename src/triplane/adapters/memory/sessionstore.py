@@ -4,11 +4,12 @@ No operation awaits between reading and writing, so each is one transaction as f
 concerned.
 """
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
+from triplane.adapters.memory.sessionline import KeptSession, Line, open_ones
 from triplane.adapters.wakeup import Wakeup
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_copy, json_text
@@ -16,10 +17,12 @@ from triplane.domain.blob import check_blob_owner
 from triplane.domain.launch import (
     ClaimRefusal,
     StoredPermit,
+    check_limit,
     check_permit,
     claim_of,
     decide_claim,
     decide_permit,
+    lookahead,
 )
 from triplane.domain.run import (
     INSTANCE_REPLACED,
@@ -31,7 +34,10 @@ from triplane.domain.run import (
 from triplane.domain.session import (
     LIVE_RUN_STATES,
     Claim,
+    LiveRun,
     Offer,
+    OpenSession,
+    Outstanding,
     Permit,
     RecordReceipt,
     RunResult,
@@ -43,24 +49,14 @@ from triplane.errors import NotFound, PermitRefused
 from triplane.ports import Clock, Wakeups
 
 
-@dataclass(slots=True)
-class _Session:
-    offer: Offer
-    runs: list[RunView] = field(default_factory=list)
-    permits: dict[int, StoredPermit] = field(default_factory=dict)
-    digests: dict[tuple[int, int], str] = field(default_factory=dict)
-    revoked: str | None = None
-    closed: bool = False
-    wanted: bool = False
-
-
 class MemorySessionStore:
     """``triplane.ports.SessionStore`` in this process; gone with it."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, KeptSession] = {}
         self._revision = 0
+        self._line = Line(self._sessions, clock.now())
         self._cursors: dict[str, int] = {}
         self._bells: set[Wakeup] = set()
         self._blob_owners: set[tuple[str, str]] = set()
@@ -70,7 +66,7 @@ class MemorySessionStore:
         kept = replace(offer, work_order=json_copy(offer.work_order))
         if offer.session_uid in self._sessions:
             return False
-        self._sessions[offer.session_uid] = _Session(kept)
+        self._sessions[offer.session_uid] = KeptSession(kept, len(self._sessions))
         self._ring()
         return True
 
@@ -90,7 +86,9 @@ class MemorySessionStore:
         session.runs[permit.run - 1 :] = [
             RunView(permit.run, RunState.PERMITTED, permit.counter, permit_expired=False, run_inputs=run_inputs)
         ]
-        session.wanted = False
+        session.wanted, session.waiting = False, True
+        decided_at = session.permits[permit.run].since
+        self._line.limit(session.offer.agent_uid, permit.agent_limit, decided_at)
         self._ring()
         return True
 
@@ -99,22 +97,24 @@ class MemorySessionStore:
         view = self._run(session_uid, run)
         return 1 if view is None else view.permit_counter + 1
 
-    async def claim(self, runner: str, instance: str) -> Claim | None:
-        """See ``SessionStore.claim``. One claim marks at most one session as wanted: one was asked for."""
-        stale = None
-        for session in self._sessions.values():
-            if not session.runs:
-                continue
-            run = session.runs[-1].run
-            refusal = self._refusal(session, run)
-            if refusal is None:
-                return self._take(session, run, runner, instance)
-            if refusal.wanted and not session.wanted and stale is None:
-                stale = session
-        if stale is not None:
-            stale.wanted = True
+    async def outstanding(self, graph_uid: str) -> Outstanding:
+        """See ``SessionStore.outstanding``."""
+        return self._line.outstanding(graph_uid, self._clock.now())
+
+    async def limit(self, agent_uid: str | None, most: int | None) -> None:
+        """See ``SessionStore.limit``."""
+        check_limit(most)
+        if self._line.limit(agent_uid or "", most, self._clock.now()):
             self._ring()
-        return None
+
+    async def claim(self, runner: str, instance: str) -> Claim | None:
+        """See ``SessionStore.claim``."""
+        now = self._clock.now()
+        pace, session = self._line.pace(now), self._line.next(now)
+        claim = None if session is None else self._take(session, session.runs[-1].run, runner, instance)
+        if self._line.want_ahead(lookahead(pace, waiting=claim is None), now, taken=claim is not None):
+            self._ring()
+        return claim
 
     async def claim_run(self, session_uid: str, run: int, runner: str, instance: str) -> Claim:
         """See ``SessionStore.claim_run``."""
@@ -123,7 +123,7 @@ class MemorySessionStore:
         if refusal is None and session is not None:
             return self._take(session, run, runner, instance)
         if refusal is not None and refusal.wanted and session is not None:
-            session.wanted = True
+            session.want(self._clock.now())
             self._ring()
         why = refusal.why if refusal else "it was never offered"
         raise PermitRefused(f"run {run} of session {session_uid} cannot be claimed: {why}")
@@ -146,14 +146,18 @@ class MemorySessionStore:
             self._put(session_uid, replace(view, counter=max(view.counter, counter)))
         return ended
 
-    async def record(self, session_uid: str, run: int, sequence: int, digest: str) -> RecordReceipt:
+    async def record(
+        self, session_uid: str, run: int, sequence: int, digest: str, *, held_seconds: float = 0.0
+    ) -> RecordReceipt:
         """See ``SessionStore.record``. Raises ``Conflict`` for a new segment of a run not live, ``NotFound``."""
         view = self._known(session_uid, run)
         session = self._sessions[session_uid]
         receipt = decide_record(session_uid, view, sequence, digest, session.digests.get((run, sequence)))
         if receipt.first:
             session.digests[run, sequence] = digest
-            self._put(session_uid, replace(view, records=sequence))
+            heard = self._text(self._clock.now() - timedelta(seconds=max(0.0, held_seconds)))
+            first = view.first_record_at or max(heard, view.started_at or view.claimed_at or "")
+            self._put(session_uid, replace(view, records=sequence, first_record_at=first))
         return receipt
 
     async def finish(self, session_uid: str, run: int, result: RunResult) -> bool:
@@ -193,7 +197,8 @@ class MemorySessionStore:
             return False
         self._revision += 1
         session.revoked = reason
-        session.wanted = False
+        session.leave()
+        self._line.revoked(session, self._revision)
         if session.runs and session.runs[-1].state in LIVE_RUN_STATES:
             self._end(session_uid, session.runs[-1], RunState.REVOKED, reason)
         self._ring()
@@ -207,35 +212,39 @@ class MemorySessionStore:
         """See ``SessionStore.now``."""
         return self._clock.now()
 
-    async def get(self, session_uid: str) -> SessionView | None:
+    async def get(self, session_uid: str, *, records: bool = False) -> SessionView | None:
         """See ``SessionStore.get``."""
-        return self._view(session_uid)
+        return self._view(session_uid, records=records)
 
-    async def get_many(self, session_uids: Sequence[str]) -> Mapping[str, SessionView]:
+    async def get_many(self, session_uids: Sequence[str], *, records: bool = False) -> Mapping[str, SessionView]:
         """See ``SessionStore.get_many``."""
-        views = {uid: self._view(uid) for uid in session_uids}
+        views = {uid: self._view(uid, records=records) for uid in session_uids}
         return {uid: view for uid, view in views.items() if view is not None}
 
-    async def live(self) -> list[SessionView]:
+    async def live(self) -> list[LiveRun]:
         """See ``SessionStore.live``."""
-        return self._views(self._sessions[uid] for uid, _ in self._live_runs())
+        return [session.live_run() for session in self._sessions.values() if session.live]
 
     async def wanted(self) -> list[str]:
         """See ``SessionStore.wanted``."""
         return [uid for uid, session in self._sessions.items() if session.wanted]
 
-    async def open_sessions(self) -> list[SessionView]:
+    async def pass_over(self, session_uid: str) -> None:
+        """See ``SessionStore.pass_over``."""
+        session = self._sessions.get(session_uid)
+        if session is not None and session.wanted:
+            session.leave()
+
+    async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
         """See ``SessionStore.open_sessions``."""
-        return self._views(
-            session for session in self._sessions.values() if session.revoked is None and not session.closed
-        )
+        return open_ones(self._sessions.values(), task_uid)
 
     async def close_session(self, session_uid: str) -> None:
         """See ``SessionStore.close_session``."""
         session = self._sessions.get(session_uid)
         if session is not None:
             session.closed = True
-            session.wanted = False
+            session.leave()
 
     async def own_blob(self, namespace: str, digest: str) -> None:
         """See ``SessionStore.own_blob``."""
@@ -276,18 +285,22 @@ class MemorySessionStore:
             bell.ring()
 
     def _now(self) -> str:
-        return self._clock.now().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return self._text(self._clock.now())
 
-    def _refusal(self, session: _Session | None, run: int) -> ClaimRefusal | None:
+    @staticmethod
+    def _text(time: datetime) -> str:
+        return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+    def _refusal(self, session: KeptSession | None, run: int) -> ClaimRefusal | None:
         return decide_claim(
             self._view(session.offer.session_uid) if session else None,
             run,
             session.permits.get(run) if session else None,
-            revision=self._revision,
+            revision=self._line.revision_of(session) if session else 0,
             now=self._clock.now(),
         )
 
-    def _take(self, session: _Session, run: int, runner: str, instance: str) -> Claim:
+    def _take(self, session: KeptSession, run: int, runner: str, instance: str) -> Claim:
         view = replace(
             session.runs[run - 1],
             state=RunState.CLAIMED,
@@ -296,6 +309,8 @@ class MemorySessionStore:
             claimed_at=self._now(),
         )
         session.runs[run - 1] = view
+        session.leave()
+        self._line.pace(self._clock.now(), claims=1)
         self._ring()
         offer = replace(session.offer, work_order=json_copy(session.offer.work_order))
         return claim_of(offer, replace(view, run_inputs=json_copy(view.run_inputs)), runner, instance)
@@ -318,10 +333,10 @@ class MemorySessionStore:
 
     def _live_runs(self) -> Iterator[tuple[str, RunView]]:
         for uid, session in self._sessions.items():
-            if session.runs and session.runs[-1].state in LIVE_RUN_STATES:
+            if session.live:
                 yield uid, session.runs[-1]
 
-    def _view(self, session_uid: str) -> SessionView | None:
+    def _view(self, session_uid: str, *, records: bool = False) -> SessionView | None:
         session = self._sessions.get(session_uid)
         if session is None:
             return None
@@ -330,18 +345,19 @@ class MemorySessionStore:
             runs=tuple(self._run_view(session, view) for view in session.runs),
             revoked=session.revoked,
             closed=session.closed,
-            record_digests=tuple((run, seq, digest) for (run, seq), digest in sorted(session.digests.items())),
+            record_digests=tuple((run, seq, digest) for (run, seq), digest in sorted(session.digests.items()))
+            if records
+            else (),
+            wanted=session.wanted,
+            held_by=self._line.held(session),
+            passed_over=session.claimable and not session.waiting,
         )
 
-    def _views(self, sessions: Iterable[_Session]) -> list[SessionView]:
-        views = [self._view(session.offer.session_uid) for session in list(sessions)]
-        return [view for view in views if view is not None]
-
-    def _run_view(self, session: _Session, view: RunView) -> RunView:
+    def _run_view(self, session: KeptSession, view: RunView) -> RunView:
         return replace(
             view,
             permit_expired=view.state is RunState.PERMITTED
-            and not session.permits[view.run].usable(self._revision, self._clock.now()),
+            and not session.permits[view.run].usable(self._line.revision_of(session), self._clock.now()),
             facts=json_copy(view.facts),
             run_inputs=json_copy(view.run_inputs),
         )

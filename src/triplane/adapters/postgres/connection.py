@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,9 +105,24 @@ def make_pool(conninfo: str, *, name: str, largest: int = 8, **connect: Any) -> 
         name=name,
         timeout=POOL_WAIT_SECONDS,
         kwargs=options,
-        check=AsyncConnectionPool.check_connection,
+        check=_check_alive,
         reconnect_timeout=RECONNECT_SECONDS,
     )
+
+
+async def _check_alive(connection: AsyncConnection[Any]) -> None:
+    """Refuse a connection whose server has left, without asking it anything.
+
+    A server that ends, or is killed on this machine, closes its sockets, so the end of the stream (or a last
+    message) waits there; an idle connection has nothing else to read. Only then is it worth a round trip, which
+    raises for a dead one. A peer that vanished without a word is found by the statement, as it would be a moment later.
+    """
+    if connection.closed:
+        raise psycopg.OperationalError("the connection is closed")
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    if waiting.poll(0):
+        await AsyncConnectionPool.check_connection(connection)
 
 
 async def open_pool(pool: Pool) -> None:

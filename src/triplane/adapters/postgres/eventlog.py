@@ -12,6 +12,7 @@ from typing import Any, LiteralString, Self
 import orjson
 from psycopg import sql
 
+from triplane.adapters.joined import Joined
 from triplane.adapters.postgres.appender import Appender, Outcomes
 from triplane.adapters.postgres.bell import Bell, stopped
 from triplane.adapters.postgres.connection import make_pool, open_pool, translated
@@ -27,6 +28,8 @@ LARGEST_QUERY = 10_000
 POLL_SECONDS = 1.0
 """Streams look on their own this often, in case a wake-up was lost."""
 _PAGE = 500
+_REMEMBERED = 2048
+"""Entries found by their ids that are kept in memory."""
 _NOTIFY_PAUSE_SECONDS = 0.01
 """Under load, one wake-up for several batches."""
 
@@ -55,6 +58,8 @@ class PostgresEventLog:
         self._appender: Appender | None = None
         self._sequencer = Sequencer(self._commit)
         self._bell = Bell(conninfo, CHANNEL)
+        self._found: dict[str, Recorded] = {}
+        self._epoch_checks = Joined(self._check_epoch)
         self._news = False
         self._notifier: asyncio.Task[None] | None = None
 
@@ -85,9 +90,14 @@ class PostgresEventLog:
         return (await self.get_many([event_id])).get(event_id)
 
     async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, Recorded]:
-        """See ``EventLog.get_many``."""
-        rows = await self._rows("read the log", _GET, (self.origin, list(event_ids)))
-        return {str(recorded.entry["id"]): recorded for recorded in map(_recorded, rows)}
+        """See ``EventLog.get_many``. What is recorded stands for ever, so what was found is not asked again."""
+        found = {id_: recorded for id_ in event_ids if (recorded := self._found.get(id_)) is not None}
+        if asked := [id_ for id_ in event_ids if id_ not in found]:
+            rows = await self._rows("read the log", _GET, (self.origin, asked))
+            new = {str(recorded.entry["id"]): recorded for recorded in map(_recorded, rows)}
+            self._remember(new)
+            found |= new
+        return found
 
     async def query(
         self,
@@ -108,7 +118,7 @@ class PostgresEventLog:
         """See ``EventLog.head``."""
         rows = await self._rows("read the log's head", _HEAD, (self.origin,))
         if not rows:
-            raise Corrupt(f"the head row of {self.origin} is gone: verify the log, restore it from a backup")
+            raise self._headless()
         return rows[0][0], rows[0][1].hex()
 
     async def stream(
@@ -121,9 +131,8 @@ class PostgresEventLog:
         with self._bell.waiter() as waiter:
             while True:
                 try:
-                    size, _ = await self.head()
                     # Everything before the head is committed: what does not match is passed for good.
-                    page = await self._page(where, after, size)
+                    size, page = await self._page(where, after)
                 except Unavailable:
                     await asyncio.sleep(POLL_SECONDS)
                     continue
@@ -152,12 +161,14 @@ class PostgresEventLog:
 
     async def check_epoch(self) -> None:
         """See ``EventLog.check_epoch``."""
-        rows = await self._rows("check the epoch", _EPOCH, (self._writer,))
+        await self._epoch_checks(self._writer)
+
+    async def _check_epoch(self, writer: str) -> None:
+        rows = await self._rows("check the epoch", _EPOCH, (writer,))
         epoch = self._opened().epoch
         if rows[0][0] != epoch:
             raise Fenced(
-                f"writer {self._writer} is at epoch {rows[0][0]}, this process holds {epoch}: "
-                "a newer process has taken over"
+                f"writer {writer} is at epoch {rows[0][0]}, this process holds {epoch}: a newer process has taken over"
             )
 
     async def close(self) -> None:
@@ -180,13 +191,25 @@ class PostgresEventLog:
                 cursor = await connection.execute(statement, values, binary=True)
                 return await cursor.fetchall()
 
-    async def _page(self, where: EventFilter, after: int, before: int) -> list[Recorded]:
-        if before - 1 <= after:
-            return []
+    async def _page(self, where: EventFilter, after: int) -> tuple[int, list[Recorded]]:
+        """The log's size, and what matches after ``after``, in one snapshot."""
         statement, values = _select(self.origin, where, after=after)
-        bound = sql.SQL(" AND seq < %s ORDER BY seq LIMIT %s")
-        rows = await self._rows("stream the log", statement + bound, (*values, before, _PAGE))
-        return [_recorded(row) for row in rows]
+        page = sql.SQL(
+            "SELECT h.size, e.seq, e.octets, e.leaf FROM log.heads h"
+            " LEFT JOIN LATERAL ({} AND seq < h.size ORDER BY seq LIMIT %s) e ON h.size - 1 > %s WHERE h.origin = %s"
+        ).format(statement)
+        rows = await self._rows("stream the log", page, (*values, _PAGE, after, self.origin))
+        if not rows:
+            raise self._headless()
+        return rows[0][0], [_recorded(row[1:]) for row in rows if row[1] is not None]
+
+    def _headless(self) -> Corrupt:
+        return Corrupt(f"the head row of {self.origin} is gone: verify the log, restore it from a backup")
+
+    def _remember(self, new: Mapping[str, Recorded]) -> None:
+        self._found.update(new)
+        while len(self._found) > _REMEMBERED:
+            del self._found[next(iter(self._found))]  # the oldest: dictionaries keep their order
 
     # Appending
 
@@ -231,6 +254,9 @@ def _select(origin: str, where: EventFilter, *, after: int) -> tuple[sql.Compose
         if value is not None:
             conditions.append(column + " = %s")
             values.append(value)
+    if where.uids:
+        conditions.append("uid = ANY (%s)")
+        values.append(sorted(where.uids))
     if where.types:
         conditions.append("type = ANY (%s)")
         values.append(sorted(where.types))

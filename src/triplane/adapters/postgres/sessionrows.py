@@ -1,8 +1,8 @@
 """How sessions look in the database: the statements that read them, and rows turned into the values of the
 domain.
 
-A session is read with its runs and records in one statement, so in one snapshot, together with the server's
-clock and the revocation revision at which it was true.
+A session is read with its runs (and its records, where asked for) in one statement, so in one snapshot, together
+with the server's clock and the newest revocation among the sessions of its Task.
 """
 # ruff: noqa: S608  # statements are put together from constants of this module; values are parameters
 
@@ -13,7 +13,10 @@ from typing import Any, Final
 
 from triplane.domain.launch import StoredPermit
 from triplane.domain.session import (
+    HeldBy,
+    LiveRun,
     Offer,
+    OpenSession,
     Outcome,
     RunOutput,
     RunResult,
@@ -42,18 +45,50 @@ RUN_JSON: Final = f"""jsonb_build_object(
     'run', r.run, 'state', r.state, 'permit_counter', r.permit_counter, 'runner', r.runner, 'instance',
     r.instance, 'counter', r.counter, 'records', r.records, 'facts', r.facts, 'result', r.result,
     'end_reason', r.end_reason, 'run_inputs', r.run_inputs, 'claimed_at', {_TIME.format("r.claimed_at")},
-    'started_at', {_TIME.format("r.started_at")}, 'ended_at', {_TIME.format("r.ended_at")}, 'permitted_at',
-    {_TIME.format("r.permitted_at")}, 'permit_seconds', r.permit_seconds, 'revocation_revision',
-    r.revocation_revision)"""
+    'started_at', {_TIME.format("r.started_at")}, 'first_record_at', {_TIME.format("r.first_record_at")},
+    'ended_at', {_TIME.format("r.ended_at")}, 'permitted_at', {_TIME.format("r.permitted_at")},
+    'permit_seconds', r.permit_seconds, 'revocation_revision', r.revocation_revision)"""
 
-SESSION: Final = f"""
+REVISION_OF_TASK: Final = """(SELECT coalesce(max(o.revoked_revision), 0) FROM sessions.sessions o
+    WHERE o.task_uid = s.task_uid)"""
+"""The newest revocation that concerns session ``s``."""
+
+_RECORDS = """(SELECT jsonb_agg(jsonb_build_array(c.run, c.sequence, c.digest) ORDER BY c.run, c.sequence)
+    FROM sessions.records c WHERE c.session_uid = s.uid)"""
+
+# Only what waits can be held, so nothing is counted for the others.
+_HELD = """CASE WHEN s.waiting THEN (SELECT CASE
+    WHEN (SELECT l.most FROM sessions.limits l WHERE l.agent_uid = s.agent_uid) <= (SELECT count(*)
+        FROM sessions.runs v JOIN sessions.sessions p ON p.uid = v.session_uid
+        WHERE v.state IN ('claimed', 'started') AND p.agent_uid = s.agent_uid) THEN 'agent_limit'
+    WHEN (SELECT l.most FROM sessions.limits l WHERE l.agent_uid = '') <= (SELECT count(*)
+        FROM sessions.runs v WHERE v.state IN ('claimed', 'started')) THEN 'global_limit' END) END"""
+
+
+def _session(records: str) -> str:
+    return f"""
 SELECT s.uid, s.namespace, s.name, s.task_uid, s.graph_uid, s.agent_uid, s.agent_name, s.role,
 s.snapshot_digest, s.work_order, s.revoked, s.closed, coalesce((SELECT jsonb_agg({RUN_JSON} ORDER BY r.run)
-FROM sessions.runs r WHERE r.session_uid = s.uid), '[]'), coalesce((SELECT jsonb_agg(jsonb_build_array(c.run,
-c.sequence, c.digest) ORDER BY c.run, c.sequence) FROM sessions.records c WHERE c.session_uid = s.uid), '[]'),
-(SELECT revision FROM sessions.revocation), clock_timestamp() FROM sessions.sessions s
+FROM sessions.runs r WHERE r.session_uid = s.uid), '[]'), coalesce({records}, '[]'), s.wanted, s.waiting, {_HELD},
+{REVISION_OF_TASK}, clock_timestamp() FROM sessions.sessions s
 """
-"""One row per session; a WHERE clause follows."""
+
+
+SESSION: Final = _session("NULL::jsonb")
+"""One row per session, without its records; a WHERE clause follows."""
+SESSION_WITH_RECORDS: Final = _session(_RECORDS)
+LIVE: Final = """
+SELECT s.uid, s.namespace, s.name, s.task_uid, s.graph_uid, s.agent_uid, r.run, r.counter, r.runner, r.instance
+FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid WHERE r.state IN ('claimed', 'started')
+ORDER BY s.position
+"""
+OPEN: Final = """
+SELECT s.uid, s.namespace, s.name, s.task_uid, r.run, r.state, r.runner, r.instance
+FROM sessions.sessions s LEFT JOIN LATERAL (SELECT * FROM sessions.runs n WHERE n.session_uid = s.uid
+    ORDER BY n.run DESC LIMIT 1) r ON true
+WHERE s.revoked IS NULL AND NOT s.closed
+"""
+"""A further condition and the order follow."""
 LOCKED_RUN: Final = f"SELECT {RUN_JSON} FROM sessions.runs r WHERE session_uid = %s AND run = %s FOR UPDATE"
 
 
@@ -61,19 +96,35 @@ class SessionRow:
     """What one row of ``SESSION`` says."""
 
     def __init__(self, row: tuple[Any, ...]) -> None:
-        *offer, revoked, closed, runs, records, self.revision, self.now = row
+        *offer, revoked, closed, runs, records, wanted, waiting, held, self.revision, self.now = row
         self.permits: Mapping[int, StoredPermit] = {run["run"]: _permit(run) for run in runs}
+        claimable = revoked is None and not closed and (not runs or runs[-1]["state"] == RunState.PERMITTED)
         self.view = SessionView(
             offer=Offer(*offer),
             runs=tuple(self._run(run) for run in runs),
             revoked=revoked,
             closed=closed,
             record_digests=tuple((run, sequence, digest) for run, sequence, digest in records),
+            wanted=wanted,
+            held_by=None if held is None else HeldBy(held),
+            passed_over=claimable and not waiting,
         )
 
     def _run(self, run: Mapping[str, Any]) -> RunView:
         usable = self.permits[run["run"]].usable(self.revision, self.now)
         return run_view(run, permit_expired=run["state"] == RunState.PERMITTED and not usable)
+
+
+def live_run(row: tuple[Any, ...]) -> LiveRun:
+    """A row of ``LIVE``."""
+    return LiveRun(*row)
+
+
+def open_session(row: tuple[Any, ...]) -> OpenSession:
+    """A row of ``OPEN``."""
+    uid, namespace, name, task_uid, run, state, runner, instance = row
+    known = None if state is None else RunState(state)
+    return OpenSession(uid, namespace, name, task_uid, run or 0, known, runner, instance)
 
 
 def run_view(run: Mapping[str, Any], *, permit_expired: bool = False) -> RunView:

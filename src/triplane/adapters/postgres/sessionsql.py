@@ -1,14 +1,29 @@
-"""The statements of the session store, by name. Locks are taken in one order: revocation, session, run."""
+"""The statements of the session store, by name. Locks are taken in one order: revocation, session, run.
+
+A claim and a revocation hold the one row of ``sessions.revocation`` alone, to their commit. What a claim counts is
+therefore what is live, and a limit is never exceeded; a revocation comes before a claim or after it.
+"""
 # ruff: noqa: S608  # statements are put together from constants of this module; values are parameters
 
 from typing import Final
 
+from triplane.adapters.postgres.sessionrows import REVISION_OF_TASK
+
 CHANNEL: Final = "triplane_sessions"
 RING: Final = f"SELECT pg_notify('{CHANNEL}', '')"
 
-_USABLE = """r.state = 'permitted' AND s.revoked IS NULL AND NOT s.closed AND r.revocation_revision >=
-%(revision)s AND r.permitted_at <= clock_timestamp() AND clock_timestamp() < r.permitted_at +
-make_interval(secs => r.permit_seconds)"""
+_USABLE = f"""r.state = 'permitted' AND r.permitted_at <= clock_timestamp() AND clock_timestamp() < r.permitted_at +
+make_interval(secs => r.permit_seconds) AND r.revocation_revision >= {REVISION_OF_TASK}"""
+
+# Counted under the claim's lock: nothing becomes live beside it.
+_COUNTS = """
+live AS MATERIALIZED (
+    SELECT s.agent_uid, s.graph_uid FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid
+    WHERE r.state IN ('claimed', 'started')),
+held AS MATERIALIZED (
+    SELECT l.agent_uid FROM sessions.limits l
+    WHERE l.most <= (SELECT count(*) FROM live v WHERE l.agent_uid IN ('', v.agent_uid)))"""
+_FREE = "NOT EXISTS (SELECT 1 FROM held h WHERE h.agent_uid IN ('', s.agent_uid))"
 
 OFFER: Final = """
 INSERT INTO sessions.sessions
@@ -29,34 +44,73 @@ ON CONFLICT (session_uid, run) DO UPDATE SET permit_counter = excluded.permit_co
     policy_digest = excluded.policy_digest, permitted_at = excluded.permitted_at,
     permit_seconds = excluded.permit_seconds, run_inputs = excluded.run_inputs
 """
-NOT_WANTED: Final = "UPDATE sessions.sessions SET wanted = false WHERE uid = %s AND wanted"
-COUNTER: Final = "SELECT permit_counter + 1 FROM sessions.runs WHERE session_uid = %s AND run = %s"
-
-ANY_PERMITTED: Final = """
-SELECT EXISTS (SELECT 1 FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid
-    WHERE r.state = 'permitted' AND s.revoked IS NULL AND NOT s.closed)
+WAITS: Final = """
+UPDATE sessions.sessions SET wanted = false, waiting = true WHERE uid = %s AND (wanted OR NOT waiting)
 """
-SHARE_REVISION: Final = "SELECT revision FROM sessions.revocation FOR SHARE"
-LOCK_REVISION: Final = "SELECT revision FROM sessions.revocation FOR UPDATE"
+COUNTER: Final = "SELECT permit_counter + 1 FROM sessions.runs WHERE session_uid = %s AND run = %s"
+KNOWN_LIMIT: Final = "SELECT most FROM sessions.limits WHERE agent_uid = %s"
+LIMIT: Final = """
+INSERT INTO sessions.limits AS l (agent_uid, most, decided_at)
+VALUES (%s, %s, least(coalesce(%s::timestamptz, clock_timestamp()), clock_timestamp()))
+ON CONFLICT (agent_uid) DO UPDATE SET most = excluded.most, decided_at = excluded.decided_at
+WHERE l.decided_at <= excluded.decided_at
+"""
+OUTSTANDING: Final = f"""
+SELECT count(*) FILTER (WHERE permitted), count(*) FILTER (WHERE graph_uid = %(graph)s) FROM (
+    SELECT s.graph_uid, true AS permitted FROM sessions.sessions s JOIN sessions.runs r ON r.session_uid = s.uid
+    WHERE s.waiting AND {_USABLE}
+    UNION ALL
+    SELECT s.graph_uid, false FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid
+    WHERE r.state IN ('claimed', 'started')) AS ready
+"""
+
+ANY_WAITING: Final = "SELECT EXISTS (SELECT 1 FROM sessions.sessions WHERE waiting)"
+LOCK: Final = """
+SELECT pace, greatest(extract(epoch FROM clock_timestamp() - paced_at), 0)::double precision
+FROM sessions.revocation FOR UPDATE
+"""
+PACE: Final = "UPDATE sessions.revocation SET pace = %s, paced_at = clock_timestamp()"
 REVISION: Final = "SELECT revision FROM sessions.revocation"
 LOCK_SESSION: Final = "SELECT 1 FROM sessions.sessions WHERE uid = %s FOR UPDATE"
 LOCK_RUN: Final = "SELECT 1 FROM sessions.runs WHERE session_uid = %s AND run = %s FOR UPDATE"
 
 PICK: Final = f"""
-SELECT r.session_uid, r.run FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid
-WHERE {_USABLE} ORDER BY s.position LIMIT 1 FOR UPDATE OF r, s SKIP LOCKED
+WITH {_COUNTS}
+SELECT r.session_uid, r.run FROM sessions.sessions s JOIN sessions.runs r ON r.session_uid = s.uid
+WHERE s.waiting AND {_USABLE} AND {_FREE}
+ORDER BY (SELECT count(*) FROM live v WHERE v.graph_uid = s.graph_uid), s.position
+LIMIT 1 FOR UPDATE OF r, s SKIP LOCKED
 """
 TAKE: Final = """
-UPDATE sessions.runs SET state = 'claimed', runner = %s, instance = %s, claimed_at = clock_timestamp()
-WHERE session_uid = %s AND run = %s
+WITH taken AS (
+    UPDATE sessions.sessions SET waiting = false, wanted = false WHERE uid = %(uid)s)
+UPDATE sessions.runs SET state = 'claimed', runner = %(runner)s, instance = %(instance)s,
+    claimed_at = clock_timestamp()
+WHERE session_uid = %(uid)s AND run = %(run)s
 """
-WANT_OLDEST: Final = f"""
-UPDATE sessions.sessions SET wanted = true WHERE uid = (
-    SELECT s.uid FROM sessions.runs r JOIN sessions.sessions s ON s.uid = r.session_uid
-    WHERE r.state = 'permitted' AND s.revoked IS NULL AND NOT s.closed AND NOT s.wanted AND NOT ({_USABLE})
-    ORDER BY s.position LIMIT 1 FOR UPDATE OF s SKIP LOCKED)
+# A session on its way (a usable permit, or asked for a moment ago) counts against the number to have ready, and
+# its Graph has had that much of its turn. After a claim one session is asked for in any case of a Graph that has
+# nothing yet: what lies ready for others must not hold it up.
+WANT_AHEAD: Final = f"""
+WITH {_COUNTS},
+candidates AS MATERIALIZED (
+    SELECT s.uid, s.graph_uid, s.position,
+        EXISTS (SELECT 1 FROM sessions.runs r WHERE r.session_uid = s.uid AND {_USABLE})
+        OR s.wanted AND s.wanted_at > clock_timestamp() - make_interval(secs => %(asked_seconds)s) AS coming,
+        s.wanted
+    FROM sessions.sessions s WHERE s.waiting AND {_FREE}),
+turns AS (
+    SELECT c.uid, c.position, row_number() OVER (PARTITION BY c.graph_uid ORDER BY c.position)
+        + (SELECT count(*) FROM live v WHERE v.graph_uid = c.graph_uid)
+        + (SELECT count(*) FROM candidates o WHERE o.graph_uid = c.graph_uid AND o.coming) AS turn
+    FROM candidates c WHERE NOT c.coming AND NOT c.wanted)
+UPDATE sessions.sessions SET wanted = true, wanted_at = clock_timestamp() WHERE waiting AND NOT wanted AND uid IN (
+    SELECT uid FROM turns ORDER BY turn, position
+    LIMIT greatest(
+        %(ahead)s - (SELECT count(*) FROM candidates WHERE coming),
+        (SELECT count(*) FROM (SELECT 1 FROM turns WHERE %(taken)s AND turn = 1 LIMIT 1) AS newcomer)))
 """
-WANT: Final = "UPDATE sessions.sessions SET wanted = true WHERE uid = %s"
+WANT: Final = "UPDATE sessions.sessions SET wanted = true, wanted_at = clock_timestamp() WHERE uid = %s"
 
 START: Final = """
 UPDATE sessions.runs SET state = 'started', facts = %s::jsonb, started_at = clock_timestamp()
@@ -65,10 +119,16 @@ WHERE session_uid = %s AND run = %s
 RENEW: Final = """
 UPDATE sessions.runs SET counter = greatest(counter, %s)
 WHERE session_uid = %s AND run = %s AND state IN ('claimed', 'started')
+RETURNING set_config('synchronous_commit', 'off', true)
 """
+"""Not worth a sync: a counter that falls back in a crash only makes the observer's timer start anew."""
 RECORDED: Final = "SELECT digest FROM sessions.records WHERE session_uid = %s AND run = %s AND sequence = %s"
 RECORD: Final = "INSERT INTO sessions.records (session_uid, run, sequence, digest) VALUES (%s, %s, %s, %s)"
-RECORDS: Final = "UPDATE sessions.runs SET records = %s WHERE session_uid = %s AND run = %s"
+RECORDS: Final = """
+UPDATE sessions.runs SET records = %s, first_record_at = coalesce(first_record_at, greatest(
+    coalesce(started_at, claimed_at), clock_timestamp() - make_interval(secs => greatest(0, %s))))
+WHERE session_uid = %s AND run = %s
+"""
 FINISH: Final = """
 UPDATE sessions.runs SET state = 'finished', result = %s::jsonb, ended_at = clock_timestamp()
 WHERE session_uid = %s AND run = %s
@@ -87,21 +147,20 @@ UPDATE sessions.runs r SET state = 'lost', end_reason = %s, ended_at = clock_tim
 FROM theirs WHERE r.session_uid = theirs.session_uid AND r.run = theirs.run RETURNING r.session_uid, r.run
 """
 REVOKE: Final = """
-UPDATE sessions.sessions SET revoked = %s, wanted = false WHERE uid = %s AND revoked IS NULL
+UPDATE sessions.sessions SET revoked = %s, waiting = false, wanted = false,
+    revoked_revision = (SELECT revision + 1 FROM sessions.revocation)
+WHERE uid = %s AND revoked IS NULL
 """
+BUMP: Final = "UPDATE sessions.revocation SET revision = revision + 1"
 REVOKE_RUN: Final = """
 UPDATE sessions.runs SET state = 'revoked', end_reason = %s, ended_at = clock_timestamp()
 WHERE session_uid = %s AND state IN ('claimed', 'started')
 """
-BUMP: Final = "UPDATE sessions.revocation SET revision = revision + 1"
-CLOSE: Final = "UPDATE sessions.sessions SET closed = true, wanted = false WHERE uid = %s"
+CLOSE: Final = "UPDATE sessions.sessions SET closed = true, waiting = false, wanted = false WHERE uid = %s"
+
+OVERTAKE: Final = "UPDATE sessions.sessions SET waiting = false, wanted = false WHERE uid = %s AND wanted"
 
 WANTED: Final = "SELECT uid FROM sessions.sessions WHERE wanted ORDER BY position"
-LIVE: Final = """
-WHERE EXISTS (SELECT 1 FROM sessions.runs r WHERE r.session_uid = s.uid AND r.state IN ('claimed', 'started'))
-ORDER BY s.position
-"""
-OPEN: Final = "WHERE s.revoked IS NULL AND NOT s.closed ORDER BY s.position"
 THESE: Final = "WHERE s.uid = ANY (%s)"
 
 OWN_BLOB: Final = "INSERT INTO sessions.blob_owners (namespace, digest) VALUES (%s, %s) ON CONFLICT DO NOTHING"

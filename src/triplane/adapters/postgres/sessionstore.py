@@ -1,8 +1,7 @@
 """Session store on Postgres: every operation one transaction, every rule from ``triplane.domain``.
 
 An operation locks what it decides on, reads it, asks the domain, applies. The server's clock is the only one.
-A claim holds the revocation row shared to its commit and a revocation holds it alone, so one of the two comes
-first.
+Claims and revocations come one after the other (see ``sessionsql``).
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -16,18 +15,51 @@ from psycopg.rows import TupleRow
 from triplane.adapters.postgres import sessionsql as sql
 from triplane.adapters.postgres.bell import Bell
 from triplane.adapters.postgres.connection import Pool, translated
-from triplane.adapters.postgres.sessionrows import LOCKED_RUN, SESSION, SessionRow, result_to_json, run_view
+from triplane.adapters.postgres.sessionrows import (
+    LIVE,
+    LOCKED_RUN,
+    OPEN,
+    SESSION,
+    SESSION_WITH_RECORDS,
+    SessionRow,
+    live_run,
+    open_session,
+    result_to_json,
+    run_view,
+)
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_text
 from triplane.domain.blob import check_blob_owner
-from triplane.domain.launch import ClaimRefusal, check_permit, claim_of, decide_claim, decide_permit
+from triplane.domain.launch import (
+    ASKED_SECONDS,
+    ClaimRefusal,
+    check_limit,
+    check_permit,
+    claim_of,
+    decide_claim,
+    decide_permit,
+    lookahead,
+    pace_after,
+)
 from triplane.domain.run import INSTANCE_REPLACED, decide_finish, decide_record, decide_renewal, decide_start
-from triplane.domain.session import Claim, Offer, Permit, RecordReceipt, RunResult, RunView, SessionView
+from triplane.domain.session import (
+    Claim,
+    LiveRun,
+    Offer,
+    OpenSession,
+    Outstanding,
+    Permit,
+    RecordReceipt,
+    RunResult,
+    RunView,
+    SessionView,
+)
 from triplane.errors import NotFound, PermitRefused
 from triplane.failpoint import failpoint
 from triplane.ports import Wakeups
 
 Connection = AsyncConnection[TupleRow]
+Params = Sequence[Any] | Mapping[str, Any]
 
 
 class PostgresSessionStore:
@@ -81,7 +113,9 @@ class PostgresSessionStore:
             if not decide_permit(row.view if row else None, permit):
                 return False
             await connection.execute(sql.PERMIT, values)
-            await connection.execute(sql.NOT_WANTED, (uid,))
+            await connection.execute(sql.WAITS, (uid,))
+            assert row is not None  # decide_permit has refused it otherwise
+            await _limit(connection, row.view.offer.agent_uid, permit.agent_limit, permit.decided_at)
             await connection.execute(sql.RING)
             return True
 
@@ -89,35 +123,50 @@ class PostgresSessionStore:
         """See ``SessionStore.next_permit_counter``."""
         return int(await self._value(sql.COUNTER, session_uid, run) or 1)
 
+    async def outstanding(self, graph_uid: str) -> Outstanding:
+        """See ``SessionStore.outstanding``."""
+        ((permits, of_graph),) = await self._rows(sql.OUTSTANDING, {"graph": graph_uid})
+        return Outstanding(permits, of_graph)
+
+    async def limit(self, agent_uid: str | None, most: int | None) -> None:
+        """See ``SessionStore.limit``."""
+        check_limit(most)
+        async with self._transaction(f"limit the live runs of {agent_uid or 'all agents'}") as connection:
+            if await _limit(connection, agent_uid or "", most, None):
+                await connection.execute(sql.RING)
+
     async def claim(self, runner: str, instance: str) -> Claim | None:
-        """See ``SessionStore.claim``. One claim marks at most one session as wanted: one was asked for."""
-        if not await self._value(sql.ANY_PERMITTED):
+        """See ``SessionStore.claim``."""
+        if not await self._value(sql.ANY_WAITING):
             return None  # the usual answer to an idle runner, without locks
         async with self._transaction("claim a run") as connection:
-            revision = await _one(connection, sql.SHARE_REVISION)
-            picked = await (await connection.execute(sql.PICK, {"revision": revision})).fetchone()
+            pace = await _lock(connection)
+            picked = await (await connection.execute(sql.PICK)).fetchone()
+            claim = None
             if picked is not None:
                 row = await _session(connection, picked[0])
                 assert row is not None  # locked by the statement before
-                return await _take(connection, row.view, picked[1], runner, instance)
-            if (await connection.execute(sql.WANT_OLDEST, {"revision": revision})).rowcount:
-                await connection.execute(sql.RING)
-            return None
+                claim = await _take(connection, row.view, picked[1], runner, instance, pace)
+            ahead = lookahead(pace, waiting=claim is None)
+            values = {"ahead": ahead, "taken": claim is not None, "asked_seconds": ASKED_SECONDS}
+            if (await connection.execute(sql.WANT_AHEAD, values)).rowcount and claim is None:
+                await connection.execute(sql.RING)  # having taken one has rung already
+            return claim
 
     async def claim_run(self, session_uid: str, run: int, runner: str, instance: str) -> Claim:
         """See ``SessionStore.claim_run``."""
         async with self._transaction(f"claim run {run} of session {session_uid}") as connection:
-            revision = await _one(connection, sql.SHARE_REVISION)
+            pace = await _lock(connection)
             await connection.execute(sql.LOCK_SESSION, (session_uid,))
             await connection.execute(sql.LOCK_RUN, (session_uid, run))
             row = await _session(connection, session_uid)
             refusal = (
-                decide_claim(row.view, run, row.permits.get(run), revision=revision, now=row.now)
+                decide_claim(row.view, run, row.permits.get(run), revision=row.revision, now=row.now)
                 if row
                 else ClaimRefusal("it was never offered")
             )
             if row is not None and refusal is None:
-                return await _take(connection, row.view, run, runner, instance)
+                return await _take(connection, row.view, run, runner, instance, pace)
             if refusal is not None and refusal.wanted:
                 await connection.execute(sql.WANT, (session_uid,))
                 await connection.execute(sql.RING)
@@ -142,7 +191,9 @@ class PostgresSessionStore:
                 return None
             return decide_renewal(session_uid, await _locked_run(connection, session_uid, run))
 
-    async def record(self, session_uid: str, run: int, sequence: int, digest: str) -> RecordReceipt:
+    async def record(
+        self, session_uid: str, run: int, sequence: int, digest: str, *, held_seconds: float = 0.0
+    ) -> RecordReceipt:
         """See ``SessionStore.record``. Raises ``Conflict`` for a new segment of a run not live, ``NotFound``."""
         async with self._transaction(f"note segment {sequence} of session {session_uid}") as connection:
             view = await _locked_run(connection, session_uid, run)
@@ -150,7 +201,7 @@ class PostgresSessionStore:
             receipt = decide_record(session_uid, view, sequence, digest, noted)
             if receipt.first:
                 await connection.execute(sql.RECORD, (session_uid, run, sequence, digest))
-                await connection.execute(sql.RECORDS, (sequence, session_uid, run))
+                await connection.execute(sql.RECORDS, (sequence, held_seconds, session_uid, run))
             return receipt
 
     async def finish(self, session_uid: str, run: int, result: RunResult) -> bool:
@@ -183,7 +234,7 @@ class PostgresSessionStore:
     async def revoke(self, session_uid: str, reason: str) -> bool:
         """See ``SessionStore.revoke``."""
         async with self._transaction(f"revoke session {session_uid}") as connection:
-            await connection.execute(sql.LOCK_REVISION)
+            await _lock(connection)
             if not (await connection.execute(sql.REVOKE, (reason, session_uid))).rowcount:
                 return False
             await connection.execute(sql.BUMP)
@@ -201,25 +252,36 @@ class PostgresSessionStore:
         assert isinstance(found, datetime)
         return found
 
-    async def get(self, session_uid: str) -> SessionView | None:
+    async def get(self, session_uid: str, *, records: bool = False) -> SessionView | None:
         """See ``SessionStore.get``."""
-        return (await self.get_many([session_uid])).get(session_uid)
+        return (await self.get_many([session_uid], records=records)).get(session_uid)
 
-    async def get_many(self, session_uids: Sequence[str]) -> Mapping[str, SessionView]:
+    async def get_many(self, session_uids: Sequence[str], *, records: bool = False) -> Mapping[str, SessionView]:
         """See ``SessionStore.get_many``."""
-        return {view.offer.session_uid: view for view in await self._views(sql.THESE, list(session_uids))}
+        if not session_uids:
+            return {}
+        query = (SESSION_WITH_RECORDS if records else SESSION) + sql.THESE
+        views = [SessionRow(row).view for row in await self._rows(query, (list(session_uids),))]
+        return {view.offer.session_uid: view for view in views}
 
-    async def live(self) -> list[SessionView]:
+    async def live(self) -> list[LiveRun]:
         """See ``SessionStore.live``."""
-        return await self._views(sql.LIVE)
+        return [live_run(row) for row in await self._rows(LIVE)]
 
     async def wanted(self) -> list[str]:
         """See ``SessionStore.wanted``."""
         return [row[0] for row in await self._rows(sql.WANTED)]
 
-    async def open_sessions(self) -> list[SessionView]:
+    async def pass_over(self, session_uid: str) -> None:
+        """See ``SessionStore.pass_over``."""
+        async with self._transaction(f"pass session {session_uid} over") as connection:
+            await connection.execute(sql.OVERTAKE, (session_uid,))
+
+    async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
         """See ``SessionStore.open_sessions``."""
-        return await self._views(sql.OPEN)
+        of_task = "" if task_uid is None else "AND s.task_uid = %s "
+        values = () if task_uid is None else (task_uid,)
+        return [open_session(row) for row in await self._rows(f"{OPEN} {of_task}ORDER BY s.position", values)]
 
     async def close_session(self, session_uid: str) -> None:
         """See ``SessionStore.close_session``."""
@@ -269,23 +331,37 @@ class PostgresSessionStore:
                 failpoint("sessions.before_commit")
             failpoint("sessions.after_commit")
 
-    async def _rows(self, query: str, *parameters: Any) -> Sequence[TupleRow]:
+    async def _rows(self, query: str, parameters: Params = ()) -> Sequence[TupleRow]:
         with translated("read the sessions"):
             async with self._pool.connection() as connection:
                 return await (await connection.execute(query, parameters)).fetchall()
 
     async def _value(self, query: str, *parameters: Any) -> Any:
-        rows = await self._rows(query, *parameters)
+        rows = await self._rows(query, parameters)
         return rows[0][0] if rows else None
 
-    async def _views(self, where: str, *parameters: Any) -> list[SessionView]:
-        return [SessionRow(row).view for row in await self._rows(SESSION + where, *parameters)]
+
+async def _lock(connection: Connection) -> float:
+    """Hold claims and revocations; returns the pace of claims as it is now."""
+    row = await (await connection.execute(sql.LOCK)).fetchone()
+    assert row is not None  # the migration made it
+    pace, elapsed = row
+    return pace_after(pace, elapsed)
 
 
-async def _take(connection: Connection, view: SessionView, run: int, runner: str, instance: str) -> Claim:
-    await connection.execute(sql.TAKE, (runner, instance, view.offer.session_uid, run))
+async def _take(connection: Connection, view: SessionView, run: int, runner: str, instance: str, pace: float) -> Claim:
+    values = {"uid": view.offer.session_uid, "run": run, "runner": runner, "instance": instance}
+    await connection.execute(sql.TAKE, values)
+    await connection.execute(sql.PACE, (pace_after(pace, 0.0, claims=1),))
     await connection.execute(sql.RING)
     return claim_of(view.offer, view.runs[run - 1], runner, instance)
+
+
+async def _limit(connection: Connection, agent_uid: str, most: int | None, decided_at: datetime | None) -> bool:
+    """Note a limit where it is another than the one known; True if it was."""
+    if await _one(connection, sql.KNOWN_LIMIT, agent_uid) == most:
+        return False
+    return (await connection.execute(sql.LIMIT, (agent_uid, most, decided_at))).rowcount == 1
 
 
 async def _session(connection: Connection, uid: str) -> SessionRow | None:

@@ -6,6 +6,7 @@ Standard followed: docs/reference/exec-protocol.md.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 from triplane.domain.session import Usage
 from triplane.session.execution import Execution
@@ -23,38 +24,97 @@ class Heard:
     reflection: Reflection | None = None
 
 
+class Overtime(StrEnum):
+    """Which limit a program was killed at."""
+
+    WHOLE = "whole"
+    IDLE = "idle"
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLimits:
+    """Seconds a program may take in all, and may be silent on standard output."""
+
+    whole: float
+    idle: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Ended:
     """How the program ended."""
 
     exit_code: int
-    timed_out: bool
+    overtime: Overtime | None
     heard: Heard
 
 
-async def attend(execution: Execution, *, timeout_seconds: float, record: Callable[[Record], Awaitable[None]]) -> Ended:
+class _Silence:
+    """How long the program has said nothing. Time in which nobody listened to it does not count."""
+
+    def __init__(self) -> None:
+        self._listening = True
+        self.since = _now()
+
+    def broken(self) -> None:
+        self.since = _now()
+
+    def since_when(self) -> float:
+        return self.since if self._listening else _now()
+
+    async def unheard(self, work: Awaitable[None]) -> None:
+        """Do something that keeps us from listening."""
+        self._listening = False
+        try:
+            await work
+        finally:
+            self._listening = True
+            self.broken()
+
+
+async def attend(execution: Execution, limits: TimeLimits, record: Callable[[Record], Awaitable[None]]) -> Ended:
     """Listen until the program exits or its time is over, then kill what is left of its process tree.
 
-    ``record`` gets every journal record in the order of its stream and may wait: then so does the program. When
-    this returns, or is cancelled, no process of the tree is left.
+    ``record`` gets every journal record in the order of its stream and may wait: then so does the program, and its
+    silence is not counted. When this returns, or is cancelled, no process of the tree is left.
     """
-    heard = Heard()
-    listeners = asyncio.gather(_hear_stdout(execution.stdout, heard, record), _hear_stderr(execution.stderr, record))
-    timed_out = False
+    heard, silence = Heard(), _Silence()
+    listeners = asyncio.gather(
+        _hear_stdout(execution.stdout, heard, record, silence), _hear_stderr(execution.stderr, record)
+    )
     try:
-        try:
-            exit_code = await asyncio.wait_for(execution.wait(), timeout_seconds)
-        except TimeoutError:
-            timed_out = True
+        overtime = await _overtime(execution, limits, silence)
+        if overtime is not None:
             await execution.kill()
-            exit_code = await execution.wait()
+        exit_code = await execution.wait()
         await execution.kill()
         await _drain(listeners, execution)
     finally:
         listeners.cancel()
         await asyncio.gather(listeners, return_exceptions=True)
         await execution.end()
-    return Ended(exit_code, timed_out, heard)
+    return Ended(exit_code, overtime, heard)
+
+
+async def _overtime(execution: Execution, limits: TimeLimits, silence: _Silence) -> Overtime | None:
+    """Wait for the program; the limit it reached, or None when it has ended."""
+    ending = asyncio.ensure_future(execution.wait())
+    deadline = _now() + limits.whole
+    try:
+        while True:
+            due, limit = deadline, Overtime.WHOLE
+            if limits.idle is not None and (idle := silence.since_when() + limits.idle) < deadline:
+                due, limit = idle, Overtime.IDLE
+            await asyncio.wait({ending}, timeout=max(0.0, due - _now()))
+            if ending.done():
+                return None
+            if limit is Overtime.WHOLE or (limits.idle is not None and _now() - silence.since_when() >= limits.idle):
+                return limit
+    finally:
+        ending.cancel()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 async def _drain(listeners: "asyncio.Future[tuple[None, None]]", execution: Execution) -> None:
@@ -66,15 +126,17 @@ async def _drain(listeners: "asyncio.Future[tuple[None, None]]", execution: Exec
         await asyncio.wait({listeners}, timeout=_DRAIN_SECONDS)
 
 
-async def _hear_stdout(stream: asyncio.StreamReader, heard: Heard, record: Callable[[Record], Awaitable[None]]) -> None:
-    async for line, cut in lines(stream):
+async def _hear_stdout(
+    stream: asyncio.StreamReader, heard: Heard, record: Callable[[Record], Awaitable[None]], silence: _Silence
+) -> None:
+    async for line, cut in lines(stream, silence.broken):
         said = printed("stdout", _text(line) + _CUT) if cut else parse(line)
         if isinstance(said, Usage):
             heard.usage = said
         elif isinstance(said, Reflection):
             heard.reflection = said
         else:
-            await record(said)
+            await silence.unheard(record(said))
 
 
 async def _hear_stderr(stream: asyncio.StreamReader, record: Callable[[Record], Awaitable[None]]) -> None:
@@ -82,10 +144,16 @@ async def _hear_stderr(stream: asyncio.StreamReader, record: Callable[[Record], 
         await record(printed("stderr", _text(line) + (_CUT if cut else "")))
 
 
-async def lines(stream: asyncio.StreamReader) -> AsyncIterator[tuple[bytes, bool]]:
-    """``(line without its end, was it cut)`` for each line that is not blank; none is longer than 64 KiB."""
+async def lines(
+    stream: asyncio.StreamReader, heard: Callable[[], None] = lambda: None
+) -> AsyncIterator[tuple[bytes, bool]]:
+    """``(line without its end, was it cut)`` for each line that is not blank; none is longer than 64 KiB.
+
+    ``heard`` is called for whatever arrives, be it a line or not.
+    """
     buffer, cut = bytearray(), False
     while chunk := await stream.read(MAX_LINE):
+        heard()
         for number, piece in enumerate(chunk.split(b"\n")):
             if number:  # a line ended before this piece
                 if buffer.strip():

@@ -11,7 +11,7 @@ import pytest
 from triplane.adapters.kube import transport as transport_module
 from triplane.adapters.kube.cluster import KubeCluster
 from triplane.adapters.kube.login import is_loopback
-from triplane.errors import Unavailable
+from triplane.errors import Forbidden, Unavailable
 
 Reply = tuple[int, dict[str, str], dict[str, object]]
 
@@ -30,6 +30,7 @@ class Script:
     def __init__(self, replies: Sequence[Reply | None]) -> None:
         self.replies = list(replies)
         self.requests: list[str] = []
+        self.bodies: list[bytes] = []
         self.times: list[float] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -39,7 +40,7 @@ class Script:
                 length = next(
                     (int(x.split(":")[1]) for x in head.split("\r\n") if x.lower().startswith("content-length")), 0
                 )
-                await reader.readexactly(length)
+                self.bodies.append(await reader.readexactly(length))
                 self.requests.append(head.split(" HTTP")[0])
                 self.times.append(asyncio.get_running_loop().time())
                 reply = self.replies.pop(0)
@@ -57,7 +58,9 @@ class Script:
 
 
 @asynccontextmanager
-async def scripted(tmp_path: Path, *replies: Reply | None) -> AsyncIterator[tuple[KubeCluster, Script]]:
+async def scripted(
+    tmp_path: Path, *replies: Reply | None, meter: transport_module.Meter = transport_module.UNMETERED
+) -> AsyncIterator[tuple[KubeCluster, Script]]:
     script = Script(replies)
     server = await asyncio.start_server(script.serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -68,7 +71,7 @@ async def scripted(tmp_path: Path, *replies: Reply | None) -> AsyncIterator[tupl
         f"clusters: [{{name: c, cluster: {{server: 'http://127.0.0.1:{port}'}}}}]\n"
         "users: [{name: u, user: {token: t}}]\n"
     )
-    cluster = KubeCluster(kubeconfig)
+    cluster = KubeCluster(kubeconfig, meter=meter)
     try:
         yield cluster, script
     finally:
@@ -80,6 +83,8 @@ async def scripted(tmp_path: Path, *replies: Reply | None) -> AsyncIterator[tupl
 async def test_retry_after_is_obeyed_by_every_request_not_only_the_refused_one(tmp_path: Path) -> None:
     async with scripted(tmp_path, status(429, "TooManyRequests", Retry_After="1"), LIST, LIST) as (cluster, script):
         first = asyncio.create_task(cluster.list("Graph"))
+        while not script.requests:
+            await asyncio.sleep(0.02)
         await asyncio.sleep(0.2)
         await cluster.list("Task")
         await first
@@ -151,3 +156,62 @@ async def test_a_proxy_that_answers_html_is_unavailable_not_a_crash(tmp_path: Pa
 )
 def test_only_servers_elsewhere_are_reached_through_a_proxy(server: str, expected: bool) -> None:
     assert is_loopback(server) is expected
+
+
+class Noting:
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.answers: list[tuple[str, str, int]] = []
+        self.waits: list[str] = []
+
+    def answered(self, verb: str, kind: str, code: int) -> None:
+        self.answers.append((verb, kind, code))
+
+    def held(self, reason: str, seconds: float) -> None:
+        self.waits.append(reason)
+
+
+async def test_every_attempt_and_every_wait_is_told_to_the_meter(tmp_path: Path) -> None:
+    meter = Noting()
+    replies = (None, status(429, "TooManyRequests", Retry_After="1"), MADE)
+    async with scripted(tmp_path, *replies, meter=meter) as (cluster, _):
+        await cluster.create({"kind": "Graph", "metadata": {"name": "g", "namespace": "team"}, "spec": {}})
+    assert meter.answers == [("POST", "Graph", 0), ("POST", "Graph", 429), ("POST", "Graph", 201)]
+    assert meter.waits == ["retry_after"]
+
+
+async def test_writes_beyond_the_burst_wait_for_their_turn_and_reads_do_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport_module, "WRITES_PER_SECOND", 20.0)
+    monkeypatch.setattr(transport_module, "WRITE_BURST", 2)
+    meter = Noting()
+    async with scripted(tmp_path, *[MADE] * 6, *[LIST] * 5, meter=meter) as (cluster, script):
+        began = asyncio.get_running_loop().time()
+        for _ in range(6):
+            await cluster.create({"kind": "Graph", "metadata": {"name": "g", "namespace": "team"}, "spec": {}})
+        for _ in range(5):
+            await cluster.list("Graph")
+    assert script.times[5] - began >= 4 / 20
+    assert set(meter.waits) == {"rate"}
+
+
+async def test_a_deletion_names_the_incarnation_and_takes_dependents_along(tmp_path: Path) -> None:
+    gone: Reply = (404, {}, {"kind": "Status", "code": 404, "reason": "NotFound", "details": {"name": "g"}})
+    replies: tuple[Reply, ...] = (
+        (200, {}, {"kind": "Status"}),
+        gone,
+        status(409, "Conflict"),
+        status(403, "Forbidden"),
+    )
+    async with scripted(tmp_path, *replies) as (cluster, script):
+        assert await cluster.delete(GRAPH) is True
+        assert await cluster.delete(GRAPH) is False
+        assert await cluster.delete(GRAPH) is False
+        with pytest.raises(Forbidden, match="deleting Graph team/g"):
+            await cluster.delete(GRAPH)
+        options = json.loads(script.bodies[0])
+    assert script.requests[0] == "DELETE /apis/triplane.dev/v1alpha1/namespaces/team/graphs/g"
+    assert options["preconditions"] == {"uid": "u"}
+    assert options["propagationPolicy"] == "Background"

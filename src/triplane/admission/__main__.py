@@ -1,0 +1,147 @@
+"""``python -m triplane.admission``: serve admission reviews over TLS until SIGTERM, with JSON logs on standard error.
+
+It holds no state and no lock: run as many as you like. A renewed certificate is taken up without a restart.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import structlog
+import uvicorn
+
+from triplane import endpoints
+from triplane.adapters.cel.expressions import CelExpressions
+from triplane.adapters.kube.lookup import Lookup
+from triplane.admission.app import create_app
+from triplane.admission.endpoint import NAME, listening_socket, url_of
+from triplane.errors import InvalidInput, TriplaneError
+from triplane.logging import configure_logging
+from triplane.settings import Settings
+
+_log = structlog.get_logger()
+_GRACE_SECONDS: Final = 5
+_CERTIFICATE_SECONDS: Final = 5.0
+
+
+class Server(uvicorn.Server):
+    """Ends on SIGTERM through the event loop; tells when it listens."""
+
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._on_start = on_start
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Instead of uvicorn's, which raises the signal again afterwards."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Announce only what already listens."""
+        await super().startup(sockets)
+        self._on_start()
+
+    def _stop(self) -> None:
+        self.force_exit = self.should_exit
+        self.should_exit = True
+
+
+def main() -> int:
+    """Run until told to stop; 0 after a clean stop, 2 for settings that cannot work."""
+    try:
+        settings = Settings()
+        configure_logging(settings.log_level)
+    except ValueError as error:
+        print(f"triplane admission: {error}", file=sys.stderr)
+        return 2
+    try:
+        asyncio.run(serve(settings))
+    except InvalidInput as error:
+        _log.error("the admission webhook cannot start", error=str(error))
+        return 2
+    except TriplaneError as error:
+        _log.error("the admission webhook cannot go on", error=str(error))
+        return 1
+    return 0
+
+
+async def serve(settings: Settings) -> None:
+    """Listen, announce the URL, answer."""
+    certificate, key = settings.admission_certificate, settings.admission_key
+    if certificate is None or key is None:
+        raise InvalidInput("set TRIPLANE_ADMISSION_CERTIFICATE and TRIPLANE_ADMISSION_KEY: webhooks are called by TLS")
+    app = create_app(Lookup(settings.kubeconfig), CelExpressions())
+    with listening_socket(settings) as listener:
+        url = url_of(listener)
+
+        def announced() -> None:
+            endpoints.announce(settings.run, NAME, url)
+            _log.info("the admission webhook serves", url=url)
+
+        config = uvicorn.Config(
+            app,
+            ssl_certfile=certificate,
+            ssl_keyfile=key,
+            log_config=None,
+            log_level="warning",
+            proxy_headers=False,
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE_SECONDS,
+            timeout_keep_alive=75,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            raise InvalidInput(f"the certificate {certificate} or its key {key} cannot be used: {error}") from error
+        assert isinstance(config.ssl, ssl.SSLContext)
+        renewing = asyncio.create_task(_take_up_renewed(config.ssl, certificate, key))
+        try:
+            await Server(config, announced).serve(sockets=[listener])
+        finally:
+            renewing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await renewing
+    _log.info("the admission webhook has stopped")
+
+
+async def _take_up_renewed(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
+    """New connections are served with the files as they are now; a pair that is half replaced waits for its other
+    half."""
+    known = _changed(certificate, key)
+    while True:
+        await asyncio.sleep(_CERTIFICATE_SECONDS)
+        if (now := _changed(certificate, key)) == known:
+            continue
+        try:
+            context.load_cert_chain(certificate, key)
+        except (OSError, ssl.SSLError) as error:
+            _log.warning("the new certificate cannot be used yet", error=str(error))
+        else:
+            known = now
+            _log.info("a renewed certificate is in use")
+
+
+def _changed(*paths: Path) -> tuple[int, ...]:
+    try:
+        return tuple(path.stat().st_mtime_ns for path in paths)
+    except OSError:
+        return ()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
