@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo down test faults lint type generate verify bench lock clean
+.PHONY: help setup demo down test simulate faults lint type generate verify bench lock clean
 
 help: ## List the targets
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  \033[1m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ down: $(READY) ## Stop everything that `make demo` or `triplane up` left running
 
 test: $(READY) ## Run every test tier; fails when one could not run
 	@$(BIN)/python -m tests.tiers
+
+simulate: $(READY) ## Run seeded histories against the real decisions; SEEDS=10000 FIRST_SEED=0
+	@$(BIN)/python -m tests.simulation
 
 faults: $(READY) ## Run the long fault campaign (seeded kills); FAULT_SEED=n repeats one
 	@$(BIN)/python -m tests.faults

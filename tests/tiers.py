@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-TIERS = ("unit", "contract", "integration", "e2e", "faults", "attacks")
+TIERS = ("unit", "simulation", "contract", "integration", "e2e", "faults", "attacks")
 
 
 class TierCount:

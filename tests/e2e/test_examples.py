@@ -74,7 +74,10 @@ def test_03_fans_out_skips_by_condition_and_merges_in_four_ways(installed: Stack
     assert "## Mend first" not in calm
     assert "## Outline" in calm
 
-    told = installed.triplane("lineage", "-n", people_in, "--task", "strict-report", "summary")
+    report = installed.get("Task", people_in, "strict-report")
+    assert report is not None
+    digest = next(item["digest"] for item in report["status"]["outputs"] if item["name"] == "summary")
+    told = installed.triplane("lineage", "-n", people_in, digest, "--up")
     for field in ("/broken", "/pages", "/words"):
         assert field in told
     assert "strict-links" in told
@@ -135,8 +138,8 @@ def test_06_whatever_is_missing_is_waited_for_and_named(installed: Stack, people
             "Node ledger": ("node/ledger", "Graph gitops does not exist"),
             "Task audit": ("task/audit", "Graph gitops does not exist"),
             "Workflow ledger": ("node/ledger", "Graph gitops does not exist"),
-            "Graph gitops": ("task/audit", "ledger-close"),
-            "Agent adder": ("task/ledger-open", "adder"),
+            "Graph gitops": ("task/audit", "Agent adder (agentRef) does not exist"),
+            "Agent adder": ("task/ledger-open", "Harness adder"),
         }.get(key)
         if expected is not None:
             thing, text = expected

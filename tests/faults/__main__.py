@@ -32,7 +32,7 @@ SOAK_OBJECTS, SOAK_ROUNDS = 2500, 4
 """10,000 objects in all, a quarter of them at a time."""
 SILENCE_EVERY = 10
 SILENCE_SECONDS = 30.0
-GONE_SECONDS = 120.0
+GONE_SECONDS = 300.0
 PROGRESS = Path(__file__).parents[2] / "build" / "faults.json"
 
 

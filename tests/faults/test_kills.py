@@ -1,4 +1,4 @@
-"""Eight kills of the campaign; ``make faults`` does fifty (docs/how-to/run-the-fault-campaign.md)."""
+"""Six kills of the campaign; ``make faults`` does fifty (docs/how-to/run-the-fault-campaign.md)."""
 
 import pytest
 
@@ -9,8 +9,8 @@ from tests.faults.plans import plan_of
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 
-SEEDS = (2, 8, 13, 14, 29, 39, 47, 50)
-"""Five during the fifty steps, three during the small work; every process is killed in one of them."""
+SEEDS = (2, 8, 13, 14, 29, 39)
+"""Five during the fifty steps, one during the small work; every process is killed in one of them."""
 SILENCE_SECONDS = 30.0
 
 

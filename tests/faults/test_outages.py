@@ -18,9 +18,9 @@ from triplane import endpoints
 
 pytestmark = pytest.mark.faults
 
-WORK_SECONDS = LEASE_SECONDS + 10.0
+WORK_SECONDS = LEASE_SECONDS + 7.0
 """A run that outlasts an outage which outlasts a lease."""
-OUTAGE_SECONDS = LEASE_SECONDS + 4.0
+OUTAGE_SECONDS = LEASE_SECONDS + 3.0
 
 
 @pytest.fixture(autouse=True)

@@ -34,6 +34,8 @@ class ApiServer:
         """Per kind, what a watch from the beginning would deliver."""
         self.told: list[KubeEvent] = []
         self.version = 0
+        self.silenced: dict[str, float] = {}
+        """Kinds whose watches are to be silent from now on, for so many seconds; the world takes it up."""
         self.writes = 0
         """Writes by the operator."""
         self.history: dict[str, list[tuple[int, int | None]]] = {}

@@ -6,6 +6,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 import structlog
@@ -28,6 +29,8 @@ class Outcome:
     passed: int
     """Calls to the planes."""
     kills: int
+    trace: str
+    """Hash of the ids and times of every entry of the log: what makes two histories the same."""
 
     def __str__(self) -> str:
         return f"seed {self.seed}: " + "; ".join(self.wrong)
@@ -68,7 +71,9 @@ async def _run(seed: int) -> Outcome:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return Outcome(seed, tuple(wrong), len(world.scenario.steps), world.turnstile.passed, world.kills)
+    entries = [(recorded.entry["time"], recorded.entry["id"]) for recorded, _ in world.log.rows[1:]]
+    trace = sha256(repr(entries).encode()).hexdigest()
+    return Outcome(seed, tuple(wrong), len(world.scenario.steps), world.turnstile.passed, world.kills, trace)
 
 
 def run_seeds(seeds: Iterable[int], processes: int) -> Iterator[Outcome]:

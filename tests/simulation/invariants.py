@@ -2,10 +2,15 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation.scenario import BACKOFF_SECONDS
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.audit.entry import format_time
+from triplane.domain.retry import JITTER
+from triplane.domain.task_outlook import REVOKE_FIRST
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -187,38 +192,31 @@ def dependencies_come_first(world: "World") -> list[str]:
 
 
 def retries_are_counted(world: "World") -> list[str]:
-    """No round has more failed runs of one role and Agent than ``maxRetries`` allows, and each waits its backoff."""
+    """No round has more failed runs of a session than ``maxRetries`` allows, and each run waits its backoff."""
+    if world.scenario.interfered:
+        return []
     wrong = []
-    views = world.sessions_now
-    for uid, view in views.items():
-        step = next((item for item in world.scenario.steps if view.offer.name.startswith(f"n-{item.name}-")), None)
-        if step is None or world.scenario.interfered:
-            continue
+    for view in world.sessions_now.values():
+        step = next(item for item in world.scenario.steps if view.offer.name.startswith(f"n-{item.name}-"))
         failures: Counter[int] = Counter()
-        before = None
         for run in view.runs:
-            if (
-                before is not None
-                and before.ended_at
-                and run.claimed_at
-                and _seconds(run.claimed_at) < _seconds(before.ended_at) + 0.8
-                and before.run_inputs.get("round") == run.run_inputs.get("round")
-            ):
-                wrong.append(f"run {run.run} of {view.offer.name} did not back off")
-            before = run
             if run.result is not None and run.result.outcome.value in ("failed", "timed_out"):
                 failures[int(run.run_inputs["round"])] += 1
         wrong += [
-            f"round {round_} of {view.offer.name} ({uid}) has {n} failed runs, maxRetries is {step.retries}"
+            f"round {round_} of {view.offer.name} has {n} failed runs, maxRetries is {step.retries}"
             for round_, n in failures.items()
             if n > step.retries + 1
         ]
+        for before, run in pairwise(view.runs):
+            if before.run_inputs["round"] != run.run_inputs["round"] or not before.ended_at or not run.claimed_at:
+                continue
+            waited = _seconds(run.claimed_at) - _seconds(before.ended_at)
+            if waited < BACKOFF_SECONDS * (1 - JITTER):
+                wrong.append(f"run {run.run} of {view.offer.name} came {waited:.1f} s after a failure")
     return wrong
 
 
 def _seconds(stamp: str) -> float:
-    from datetime import datetime
-
     return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
@@ -245,10 +243,35 @@ def nothing_is_left(world: "World") -> list[str]:
     wrong = [f"run of {view.offer.name} is still {view.last_run.state}" for view in world.sessions_now.values()
              if view.last_run is not None and view.last_run.state.value in ("claimed", "started")]  # fmt: skip
     alive = {obj["metadata"]["uid"] for obj in world.server.objects.values()}
-    for obj in world.server.objects.values():
-        owners = obj["metadata"].get("ownerReferences") or ()
-        if owners and not any(owner["uid"] in alive for owner in owners):
-            wrong.append(f"{obj['kind']} {obj['metadata']['name']} has lost its owner")
+    for kind in ("AgentSession", "Artifact", "Review"):
+        wrong += [
+            f"{kind} {obj['metadata']['name']} is left of a Task that is gone"
+            for obj in world.server.of(kind)
+            if obj["spec"]["taskRef"]["uid"] not in alive
+        ]
+    return wrong
+
+
+def what_is_withdrawn_is_stopped(world: "World") -> list[str]:
+    """6: a run at work when its Task is withdrawn is revoked, before the log says that the Task has ended."""
+    wrong = []
+    tasks = {uid: obj["spec"]["taskRef"]["uid"] for uid, obj in world.seen_sessions.items()}
+    claimed: dict[tuple[str, int], int] = {}
+    ended: dict[tuple[str, int], tuple[int, str]] = {}
+    for entry in by_type(world, "run.claimed", "run.finished", "run.lost", "run.revoked"):
+        key = entry["subject"]["uid"], entry["data"]["run"]
+        if entry["type"] == "run.claimed":
+            claimed[key] = entry["seq"]
+        else:
+            ended[key] = entry["seq"], entry["type"]
+    for entry in by_type(world, "task.failed"):
+        if entry["data"]["reason"] not in REVOKE_FIRST:
+            continue
+        for key, began in claimed.items():
+            end, how = ended.get(key, (0, ""))
+            late = began < entry["seq"] < end and how == "run.finished"
+            if tasks.get(key[0]) == entry["subject"]["uid"] and late and key not in world.untold_once:
+                wrong.append(f"run {key[1]} of session {key[0]} went on to its end after its Task was withdrawn")
     return wrong
 
 
@@ -299,6 +322,7 @@ CHECKS: tuple[Check, ...] = (
     retries_are_counted,
     status_is_honest,
     nothing_is_left,
+    what_is_withdrawn_is_stopped,
     everything_was_observed,
     ends_as_expected,
 )

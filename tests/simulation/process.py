@@ -55,6 +55,8 @@ class Operator:
         self.failures: dict[Key, int] = {}
         self.working: dict[Key, asyncio.Task[None]] = {}
         self.cursors: dict[str, int] = {}
+        self.silent: dict[str, float] = {}
+        """Kinds whose watch delivers nothing until then."""
         self.log_seen = -1
         self._gone: dict[str, tuple[str, Mapping[str, Any]]] = {}
         self.index = Index(self._changed)
@@ -67,7 +69,7 @@ class Operator:
             guard(world.content, number, "content"), world.principal, world.clock, self.enqueue,
             **world.extras(),
         )  # fmt: skip
-        self.starting = asyncio.create_task(self._life(self._start()))
+        self.starting = asyncio.create_task(self._life(self._start))
 
     async def _start(self) -> None:
         await self._log.begin_epoch()
@@ -93,7 +95,7 @@ class Operator:
     async def _life(self, work: Any) -> None:
         """The process ends with the call that kills it, or when it is fenced."""
         try:
-            await work
+            await work()
         except (KilledError, Fenced, asyncio.CancelledError):
             self.kill()
 
@@ -128,7 +130,7 @@ class Operator:
 
     def take(self, key: Key) -> None:
         del self.due[key]
-        self.working[key] = asyncio.create_task(self._life(self._work(key)))
+        self.working[key] = asyncio.create_task(self._life(lambda: self._work(key)))
 
     async def _work(self, key: Key) -> None:
         try:
@@ -177,7 +179,12 @@ class Operator:
         """Kinds whose watch has lines to deliver."""
         if self.over or not self.ready:
             return []
-        return [kind for kind, at in self.cursors.items() if at < len(self.world.server.lines[kind])]
+        now = self.world.clock.monotonic()
+        return [
+            kind
+            for kind, at in self.cursors.items()
+            if at < len(self.world.server.lines[kind]) and self.silent.get(kind, 0.0) <= now
+        ]
 
     def sweep(self) -> None:
         """LIST against the index: what watches did not tell."""

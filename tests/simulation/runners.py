@@ -116,6 +116,7 @@ class Runners:
         """The gateway's entries. One in ten is left out: it died between the store and the log, and the runner asks
         again a little later, or has died too; then it is for the operator to complete the log."""
         if self._world.rng.random() < 0.1:
+            self._world.untold_once.add((claim.session_uid, claim.run))
             if self._world.rng.random() < 0.8:
                 self._untold.append((self._world.clock.monotonic() + 1.0, claim))
             return

@@ -14,6 +14,8 @@ from triplane.domain.session import Claim
 
 Script = Callable[[ApiServer], None]
 GRAPH, NODE = "g", "n"
+BACKOFF_SECONDS = 3
+UNSEEN_SECONDS = 25.0
 INDEPENDENT_REVIEWERS = 2
 """Of any worker: the judge, and the crony of the other worker."""
 WORKERS = (("worker", "alice"), ("helper", "carol"))
@@ -51,6 +53,9 @@ class Scenario:
     steps: Sequence[StepPlan]
     fail_fast: bool
     script: Sequence[Script]
+    """What users apply, in this order."""
+    interference: Sequence[Script]
+    """What users do while the work is under way."""
     faults: int
     faulty_watches: bool
     interfered: bool
@@ -138,12 +143,15 @@ def make(seed: int) -> Scenario:
         steps=steps,
         fail_fast=rng.random() < 0.2,
         script=(),
+        interference=(),
         faults=rng.choice([0, 1, 1, 2, 3, 5]),
         faulty_watches=rng.random() < 0.5,
         interfered=interfered,
         agent_limit=rng.choice([None, None, 1, 2]),
     )
     scenario.script = _script(rng, scenario)
+    if interfered:
+        scenario.interference = [_interference(rng, scenario) for _ in range(rng.randint(1, 4))]
     return scenario
 
 
@@ -188,7 +196,7 @@ def _step(step: StepPlan) -> dict[str, Any]:
         "agentRef": {"name": step.agent},
         "outputs": [{"name": "out", "path": "out.json", "mediaType": "application/json"}],
         "maxRetries": step.retries,
-        "retry": {"backoffSeconds": 1, "maxBackoffSeconds": 5},
+        "retry": {"backoffSeconds": BACKOFF_SECONDS, "maxBackoffSeconds": 6},
     }
     if step.after:
         spec["dependsOn"] = list(step.after)
@@ -224,9 +232,6 @@ def _script(rng: random.Random, scenario: Scenario) -> list[Script]:
             )
         )
     rng.shuffle(script)
-    if scenario.interfered:
-        for _ in range(rng.randint(1, 4)):
-            script.insert(rng.randint(len(script) // 2, len(script)), _interference(rng, scenario))
     return script
 
 
@@ -240,6 +245,8 @@ def _interference(rng: random.Random, scenario: Scenario) -> Script:
     choices: list[Script] = [
         lambda server: server.edit("Agent", worker, model="another"),
         lambda server: server.edit("Harness", f"{worker}-way", exec={"program": "other.py"}),
+        lambda server: _edit_unseen(server, "Agent", worker, model="yet another"),
+        lambda server: _edit_unseen(server, "Harness", f"{worker}-way", exec={"program": "third.py"}),
         lambda server: server.edit("Agent", "judge", model="another"),
         lambda server: server.edit("Task", task, maxRetries=3),
         lambda server: server.edit("Task", task, cancel=True),
@@ -254,6 +261,12 @@ def _interference(rng: random.Random, scenario: Scenario) -> Script:
         _remove_a_child,
     ]
     return rng.choice(choices)
+
+
+def _edit_unseen(server: ApiServer, kind: str, name: str, **fields: Any) -> None:
+    """The watch of that kind goes silent just then."""
+    server.silenced[kind] = UNSEEN_SECONDS
+    server.edit(kind, name, **fields)
 
 
 def _remove_a_child(server: ApiServer) -> None:

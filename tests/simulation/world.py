@@ -24,7 +24,7 @@ from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.domain.session import SessionView
 
-MOST_STEPS = 60_000
+MOST_STEPS = 15_000
 SETTLE_TURNS = 6
 """Turns of the event loop in which any task gets as far as its next call."""
 QUIET_SECONDS = 130.0
@@ -58,10 +58,13 @@ class World:
         self.errors: list[str] = []
         self.operators: list[Operator] = []
         self.script = list(scenario.script)
+        self.interference = list(scenario.interference)
         self.faults = scenario.faults
         self.kills = 0
         self.overlaps: list[str] = []
         self.overruns: list[str] = []
+        self.untold_once: set[tuple[str, int]] = set()
+        """Runs of which the gateway left something out of the log at first."""
         self.seen_sessions: dict[str, dict[str, Any]] = {}
         self.sessions_now: Mapping[str, SessionView] = {}
         self._sessions_noted = 0
@@ -180,7 +183,9 @@ class World:
             if operator.ready and not operator.over and operator.log_seen < len(self.log.rows) - 1:
                 options.append((1.0, operator.read_log))
         if self.script:
-            options.append((0.15, lambda: self.script.pop(0)(self.server)))
+            options.append((0.5, lambda: self.script.pop(0)(self.server)))
+        elif self.interference and self.rng.random() < 0.1:
+            options.append((0.3, self._interfere))
         options += self.runners.options()
         if self.rng.random() < 0.3:
             options.append((0.3, self.server.collect))
@@ -198,8 +203,19 @@ class World:
             waiting.turn.set_result("go")
 
     def _deliver(self, operator: Operator, kind: str) -> None:
-        chance = self.rng.random() if self.scenario.faulty_watches else 1.0
+        chance = self.rng.random() if self.scenario.faulty_watches else 0.5
+        if chance > 0.95:  # this watch is silent for a while
+            operator.silent[kind] = self.clock.monotonic() + self.rng.choice([2.0, 12.0, 20.0])
+            return
         operator.deliver(kind, lose=chance < 0.05, again=self.rng.randint(1, 6) if 0.05 <= chance < 0.1 else 0)
+
+    def _interfere(self) -> None:
+        self.interference.pop(0)(self.server)
+        now = self.clock.monotonic()
+        for kind, seconds in self.server.silenced.items():
+            for operator in self.operators:
+                operator.silent[kind] = now + seconds
+        self.server.silenced.clear()
 
     def _fault(self) -> None:
         """A kill before or after the effect of a call, or a predecessor that is left behind and goes on."""
@@ -221,7 +237,7 @@ class World:
         now = self.clock.monotonic()
         if self.marks() != self._mark:
             self._moved_at, self._mark = now, self.marks()
-        if now - self._moved_at > QUIET_SECONDS and not self.script:
+        if now - self._moved_at > QUIET_SECONDS and not self.script and not self.interference:
             return False
         due = [at for at in self.current.due.values() if at > now]
         due += [at for at in self.runners.due() if at > now]

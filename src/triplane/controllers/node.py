@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from triplane.api.meta import TERMINAL, State
+from triplane.api.node import QueueMode
 from triplane.api.text import API_VERSION, REQUESTER
 from triplane.audit.model import SYSTEM_STREAM, EventBody
 from triplane.controllers.context import Context
@@ -65,8 +66,8 @@ class NodeReconciler:
                     return await self._advance(obj)
             return await self._advance(obj)
         except (BlobMissing, Corrupt) as error:
-            message = f"What it runs was settled, but cannot be read any more: {error}. Make a new Node"
-            return await self._tell(obj, blocked("PlanLost", message))
+            message = f"What it runs was settled, but cannot be read any more: {error}. Delete it and make a new Node"
+            return await self._tell(obj, None, blocked("PlanLost", message))
 
     def forget(self, uid: str) -> None:
         """The Node is gone."""
@@ -79,13 +80,14 @@ class NodeReconciler:
             facts = await self._gatherer.gather(obj)
             step = decide(facts)
             if isinstance(step, NodeOutlook):
-                return await self._tell(obj, step)
+                self._wake(obj, facts)
+                return await self._tell(obj, facts.plan, step)
             if isinstance(step, MakeTasks) and made:
                 return 0.0  # other keys get their turn between batches
             refused = await self._apply(obj, facts, step)
             if refused is not None:
                 assert facts.plan is not None
-                await self._tell(obj, replace(refused, steps=rows(facts.plan, facts.steps or {})))
+                await self._tell(obj, facts.plan, replace(refused, steps=rows(facts.plan, facts.steps or {})))
                 return REFUSED_SECONDS
             made += isinstance(step, MakeTasks)
         return 0.0
@@ -119,7 +121,20 @@ class NodeReconciler:
         """Log that the Node is aborted, and wake it and its Tasks: each ends by itself when it reads that."""
         await self._append(obj, body)
         self._context.enqueue(Key.of(obj), 0.0)
-        for task in self._context.index.children("Task", "owner", obj["metadata"]["uid"]):
+        self._wake_tasks(obj["metadata"]["uid"])
+
+    def _wake(self, obj: Object, facts: NodeFacts) -> None:
+        """Whoever must hear of an abort, again: the entry may stand though its append was answered with an error, and
+        then nobody was told."""
+        namespace, uid = obj["metadata"]["namespace"], obj["metadata"]["uid"]
+        if facts.plan is None and facts.mode is QueueMode.REPLACE:
+            for name in facts.ahead:
+                self._context.enqueue(Key("Node", namespace, name), 0.0)
+        if facts.aborted is not None and self._gatherer.first_word_of_abort(uid):
+            self._wake_tasks(uid)
+
+    def _wake_tasks(self, uid: str) -> None:
+        for task in self._context.index.children("Task", "owner", uid):
             if State((task.get("status") or {}).get("state") or State.PENDING) not in TERMINAL:
                 self._context.enqueue(Key.of(task), 0.0)
 
@@ -163,12 +178,11 @@ class NodeReconciler:
         ]
         return await self._status.write(obj, fields, findings)
 
-    async def _tell(self, obj: Object, outlook: NodeOutlook) -> float | None:
+    async def _tell(self, obj: Object, plan: NodePlan | None, outlook: NodeOutlook) -> float | None:
         uid, before = obj["metadata"]["uid"], obj.get("status") or {}
         fields = outlook.fields()
         if outlook.over and not fields["completedAt"]:
             fields["completedAt"] = before.get("completedAt") or rfc3339(self._context.clock.now())
-        plan = self._gatherer.known(uid).plan
         fields["workflowGeneration"] = plan.workflow[1] if plan is not None and plan.workflow is not None else None
         # Its Tasks were just made: unless they have to wait, the first of them is at work within a second.
         passing = outlook.state in (State.PENDING, State.QUEUED) and bool(outlook.steps)

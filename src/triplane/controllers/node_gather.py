@@ -11,6 +11,7 @@ from triplane.api.node import FailureMode, Node, QueueMode
 from triplane.api.workflow import Workflow
 from triplane.audit.model import EventFilter, Recorded
 from triplane.controllers.context import Context
+from triplane.controllers.owned import owned_by
 from triplane.domain.conditions import condition
 from triplane.domain.node import Aborted, NodeFacts
 from triplane.domain.node_log import aborted_id, planned_id
@@ -27,10 +28,15 @@ _ENDS = frozenset({"task.accepted", "task.failed", "task.skipped"})
 class Settled:
     """What the log holds of one Node; kept in memory, because it only grows and we alone write it."""
 
+    digest: str | None = None
+    """Of the plan; None: nothing was settled, the Node has not begun."""
     plan: NodePlan | None = None
+    """Read when it is the Node's own turn."""
     stream: str | None = None
     """Of the Graph under which it began."""
     aborted: Aborted | None = None
+    told: bool = False
+    """Whether its Tasks were woken since ``aborted`` was read."""
     tasks: dict[str, str] = field(default_factory=dict)
     """Name to UID of the Node's Tasks, also of those that are gone."""
     owned: bool = False
@@ -51,38 +57,42 @@ class NodeGatherer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._settled: dict[str, Settled] = {}
+        self._forgotten = 0
+        """How often anything was forgotten."""
 
     def forget(self, uid: str) -> None:
         """The Node is gone or over, or what is known of it is in doubt."""
         self._settled.pop(uid, None)
+        self._forgotten += 1
 
-    def known(self, uid: str) -> Settled:
-        """What was read of the Node so far."""
-        return self._settled.get(uid, Settled())
+    def first_word_of_abort(self, uid: str) -> bool:
+        """True once after each time that the abort was read from the log."""
+        found = self._settled.get(uid)
+        first = found is not None and not found.told
+        if found is not None:
+            found.told = True
+        return first
 
     async def settled(self, uid: str) -> Settled:
-        """What the log holds of the Node; one round trip, once."""
-        await self._load([uid])
-        return self._settled[uid]
-
-    async def _load(self, uids: Sequence[str]) -> None:
-        unknown = [uid for uid in uids if uid not in self._settled]
-        if not unknown:
-            return
-        ids = [make(uid) for uid in unknown for make in (planned_id, aborted_id)]
-        recorded = await self._context.log.get_many(ids)
-        for uid in unknown:
-            self._settled[uid] = await self._read(recorded.get(planned_id(uid)), recorded.get(aborted_id(uid)))
-
-    async def _read(self, planned: Recorded | None, aborted: Recorded | None) -> Settled:
-        found = Settled()
-        if planned is not None:
-            document = await self._context.load_json(planned.entry["data"]["planDigest"])
+        """What the log holds of the Node, and its plan; a round trip or two, once."""
+        found = (await self._load([uid]))[uid]
+        if found.plan is None and found.digest is not None:
+            document = await self._context.load_json(found.digest)
             assert isinstance(document, dict)
-            found.plan, found.stream = read_plan(document), planned.entry["stream"]
-        if aborted is not None:
-            found.aborted = Aborted(aborted.entry["data"]["reason"], aborted.entry["data"].get("step"))
+            found.plan = read_plan(document)
         return found
+
+    async def _load(self, uids: Sequence[str]) -> Mapping[str, Settled]:
+        """Without plans: those of others are not our concern, and one that is lost must not stop this Node."""
+        while unknown := [uid for uid in uids if uid not in self._settled]:
+            forgotten = self._forgotten
+            ids = [make(uid) for uid in unknown for make in (planned_id, aborted_id)]
+            recorded = await self._context.log.get_many(ids)
+            if forgotten != self._forgotten:
+                continue  # another worker has logged something meanwhile, perhaps of one of these
+            for uid in unknown:
+                self._settled[uid] = _read(recorded.get(planned_id(uid)), recorded.get(aborted_id(uid)))
+        return {uid: self._settled[uid] for uid in uids}
 
     async def gather(self, obj: Object) -> NodeFacts:
         """Everything at once; raises ``Unavailable`` when a store cannot be read, ``BlobMissing`` or ``Corrupt`` when
@@ -141,7 +151,7 @@ class NodeGatherer:
         return sorted(before, key=lambda item: (_born(item), item["metadata"]["name"]))
 
     def _first(self, other: Object, obj: Object) -> bool:
-        begun = self._settled[other["metadata"]["uid"]].plan is not None
+        begun = self._settled[other["metadata"]["uid"]].digest is not None
         return begun or other["metadata"]["name"] < obj["metadata"]["name"]
 
     def queue_of(self, obj: Object) -> Sequence[Object]:
@@ -156,13 +166,21 @@ class NodeGatherer:
         assert known.plan is not None
         index, metadata = self._context.index, obj["metadata"]
         steps: dict[str, StepFacts] = {}
-        taken, absent = [], []
+        others, absent = [], []
         for step in known.plan.steps:
             task = index.get("Task", metadata["namespace"], step.task)
             if task is None:
                 absent.append(step)
             elif any(ref["uid"] == metadata["uid"] for ref in task["metadata"].get("ownerReferences") or ()):
                 known.tasks[step.task] = task["metadata"]["uid"]
+                steps[step.name] = StepFacts.of(step.name, step.task, task.get("status"))
+            else:
+                others.append((step, task))
+        taken = []
+        if others:  # an owner reference that somebody took away makes nobody else's Task of it
+            await self._owned(metadata["uid"], known)
+        for step, task in others:
+            if known.tasks.get(step.task) == task["metadata"]["uid"]:
                 steps[step.name] = StepFacts.of(step.name, step.task, task.get("status"))
             else:
                 taken.append(step.task)
@@ -173,24 +191,36 @@ class NodeGatherer:
                     steps[step.name] = StepFacts.deleted(step.name, step.task, state=ended[step.task])
         return replace(facts, steps=steps, taken=tuple(taken))
 
+    async def _owned(self, uid: str, known: Settled) -> None:
+        """Add the Tasks that the Node made before this process began."""
+        if not known.owned:
+            for name, record in (await owned_by(self._context.graph, uid, "Task")).items():
+                known.tasks.setdefault(name, record.uid)
+            known.owned = True
+
     async def _ended(self, uid: str, known: Settled) -> Mapping[str, State]:
         """The Tasks of this Node that ended and were deleted since: what was done is not done again. Three round trips
         at most, and none while no Task of it has gone."""
         context = self._context
-        if not known.owned:
-            owned = await context.graph.edges(uid, kinds=frozenset({"owns"}))  # there since each was first observed
-            records = await context.graph.get_many([edge.target for edge in owned])
-            # Of several incarnations of one Task the latest counts: the others were deleted before they had ended.
-            for record in sorted(records.values(), key=lambda record: -record.seq):
-                if record.kind == "Task":
-                    known.tasks.setdefault(record.name, record.uid)
-            known.owned = True
-        for name, task_uid in known.tasks.items():
-            if name not in known.ended and context.index.by_uid(task_uid) is None:
-                entries = await context.log.query(EventFilter(uid=task_uid, types=_ENDS))
-                if entries:
-                    known.ended[name] = _ended_in(entries[-1])
+        await self._owned(uid, known)
+        gone = {
+            task_uid: name
+            for name, task_uid in known.tasks.items()
+            if name not in known.ended and context.index.by_uid(task_uid) is None
+        }
+        if gone:
+            for entry in await context.log.query(EventFilter(uids=frozenset(gone), types=_ENDS)):
+                known.ended[gone[entry.entry["subject"]["uid"]]] = _ended_in(entry)
         return known.ended
+
+
+def _read(planned: Recorded | None, aborted: Recorded | None) -> Settled:
+    found = Settled()
+    if planned is not None:
+        found.digest, found.stream = planned.entry["data"]["planDigest"], planned.entry["stream"]
+    if aborted is not None:
+        found.aborted = Aborted(aborted.entry["data"]["reason"], aborted.entry["data"].get("step"))
+    return found
 
 
 def queue_key(obj: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """All reconcilers behind one call, and what happens when an object is gone."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from triplane.audit.model import SYSTEM_STREAM
@@ -23,6 +24,11 @@ from triplane.ports import Clock, Cluster, ContentStore, EventLog, Expressions, 
 
 EXPIRING = frozenset({"Node", "Task"})
 """Kinds with ``ttlSecondsAfterFinished``."""
+
+
+Reconcile = Callable[[Key], Awaitable[float | None]]
+CHILD_SECONDS = 10.0
+"""How long the maker of a child is given to observe it."""
 
 
 class Reconcilers:
@@ -65,8 +71,8 @@ class Reconcilers:
             "Agent": ready.reconcile,
             "Harness": ready.reconcile,
             "Capability": ready.reconcile,
-            "AgentSession": self._sessions.reconcile,
-            "Artifact": ArtifactReconciler(context, observer, status).reconcile,
+            "AgentSession": self._child(self._sessions.reconcile),
+            "Artifact": self._child(ArtifactReconciler(context, observer, status).reconcile),
             "Review": self._review,
         }
 
@@ -101,6 +107,22 @@ class Reconcilers:
         )
         for session_uid in sessions:
             await self._end(session_uid, reason)
+
+    def _child(self, reconcile: Reconcile) -> Reconcile:
+        """Whoever makes a child observes it next. If it died in between and nothing led back there, this does."""
+
+        async def observed(key: Key) -> float | None:
+            again = await reconcile(key)
+            obj = self._context.index.get(key.kind, key.namespace, key.name)
+            if obj is None or self._observer.has_seen(obj):
+                return again
+            if _age_seconds(obj, self._context.clock.now()) < CHILD_SECONDS:
+                return min(filter(None, (again, CHILD_SECONDS)))
+            task = Key("Task", key.namespace, obj["spec"]["taskRef"]["name"])
+            await self._observer.observe(obj, stream=self._stream_of(task))
+            return again
+
+        return observed
 
     async def _review(self, key: Key) -> float | None:
         """A Review changes nothing itself: its Task decides."""
@@ -181,6 +203,12 @@ class Reconcilers:
     def has_seen(self, obj: Mapping[str, Any]) -> bool:
         """Whether this generation is known to be logged and kept: then a finished object needs no reconcile."""
         return self._observer.has_seen(obj)
+
+
+def _age_seconds(obj: Mapping[str, Any], now: datetime) -> float:
+    """How old the object is; nothing where the server did not say."""
+    made = obj["metadata"].get("creationTimestamp")
+    return (now - datetime.fromisoformat(made)).total_seconds() if made else 0.0
 
 
 def _remains(record: Any) -> dict[str, Any]:

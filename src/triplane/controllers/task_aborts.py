@@ -1,7 +1,11 @@
-"""Whether a Task is cancelled on purpose: itself, with its Node, or by its Node's failure mode or queue."""
+"""Whether a Task is cancelled on purpose: itself, with its Node, or by its Node's failure mode or queue.
+
+And under which Graph its Node began: what has begun ends with that.
+"""
 
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from triplane.api.task import Task
 from triplane.audit.entry import event_id
@@ -16,11 +20,12 @@ _WHY: Final = {
 
 
 class Aborts:
-    """One serves all Tasks. An abort is final, so it is read once."""
+    """One serves all Tasks. What it finds in the log is final, so it is read once."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._found: OrderedDict[str, str] = OrderedDict()
+        self._began: OrderedDict[str, str] = OrderedDict()
 
     async def of(self, task: Task, node: Object | None) -> tuple[str, str] | None:
         """``(reason, message)`` when it is cancelled, else None."""
@@ -39,14 +44,31 @@ class Aborts:
             return None
         return reason, _WHY.get(reason, "Node {node} was aborted").format(node=node_name)
 
+    async def began_in(self, node_uid: str) -> str | None:
+        """The stream of the Graph under which the Node began; None while it has not."""
+        return await self._recorded(self._began, event_id("node.planned", node_uid, 1), _stream)
+
     async def _aborted(self, node_uid: str) -> str | None:
-        if node_uid in self._found:
-            self._found.move_to_end(node_uid)
-            return self._found[node_uid]
-        entry = await self._context.log.get(event_id("node.aborted", node_uid, 1))
-        if entry is None:
+        return await self._recorded(self._found, event_id("node.aborted", node_uid, 1), _reason)
+
+    async def _recorded(
+        self, kept: OrderedDict[str, str], id_: str, said: Callable[[Mapping[str, Any]], str]
+    ) -> str | None:
+        if id_ in kept:
+            kept.move_to_end(id_)
+            return kept[id_]
+        recorded = await self._context.log.get(id_)
+        if recorded is None:
             return None
-        self._found[node_uid] = str(entry.entry["data"]["reason"])
-        if len(self._found) > KEPT:
-            self._found.popitem(last=False)
-        return self._found[node_uid]
+        kept[id_] = said(recorded.entry)
+        if len(kept) > KEPT:
+            kept.popitem(last=False)
+        return kept[id_]
+
+
+def _stream(entry: Mapping[str, Any]) -> str:
+    return str(entry["stream"])
+
+
+def _reason(entry: Mapping[str, Any]) -> str:
+    return str(entry["data"]["reason"])

@@ -98,10 +98,11 @@ class TaskApplier:
         await self._emit(at, "Normal", reason, message, f"{placement.round}.{placement.ordinal}")
 
     def _dependencies(self, at: Gathered) -> list[str]:
-        """UIDs of the Tasks it waited for that are still there to be asked."""
+        """UIDs of the Tasks it waited for, as far as they are known."""
         namespace = at.obj["metadata"]["namespace"]
         found = (self._context.index.get("Task", namespace, name) for name in dependency_names(at.facts.task))
-        return [task["metadata"]["uid"] for task in found if task is not None]
+        waited = {item.uid for item in at.facts.dependencies if item.uid}
+        return sorted(waited | {task["metadata"]["uid"] for task in found if task is not None})
 
     async def _compose(self, action: ComposeInputs, at: Gathered) -> None:
         """The contents first: an entry never names a blob that was not stored."""

@@ -71,4 +71,6 @@ def stream_of(at: Gathered) -> str:
     for session in at.facts.sessions:
         if session.view is not None:
             return graph_stream(session.view.offer.graph_uid)
+    if at.began_in is not None:
+        return at.began_in
     return graph_stream(at.graph["metadata"]["uid"]) if at.graph is not None else "system"

@@ -40,6 +40,8 @@ class Gathered:
     node: Object | None
     plans: Mapping[tuple[str, int, int], SessionPlan] = field(default_factory=dict)
     session_objects: Mapping[str, Object] = field(default_factory=dict)
+    began_in: str | None = None
+    """Stream of the Graph under which it, or its Node, began; None: it has not, or it is over."""
 
 
 class TaskGatherer:
@@ -94,10 +96,13 @@ class TaskGatherer:
             order = at_work.view.offer.work_order
             inputs, outputs, missing = inputs_of(order), outputs_of(order), []
         else:
-            needs = await self._what_it_needs(task, decisions, missing)
+            needs = await self._what_it_needs(task, _node_owner(obj), decisions, missing)
             found = {item.name: item for item in needs.found}
             inputs = await self._references.inputs(task, found, missing, begun=bool(decisions.placements))
-        withdrawn = await self._aborts.of(task, node) or await self._withdrawn(task, graph, node, began_in)
+        owner = _node_owner(obj)
+        if began_in is None and owner is not None:
+            began_in = await self._aborts.began_in(owner)
+        withdrawn = await self._aborts.of(task, node) or await self._withdrawn(at, owner, began_in)
         graph = graph or self._context.index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may find it
         instructions = await self._references.instructions_principal(task)
         plans = {}
@@ -128,11 +133,13 @@ class TaskGatherer:
             suspended=_suspended(task, graph, node),
             now=await self._context.sessions.now() if any(map(_has_failed, sessions)) else None,
         )
-        return replace(at, facts=facts, graph=graph, plans=plans)
+        return replace(at, facts=facts, graph=graph, plans=plans, began_in=began_in)
 
-    async def _what_it_needs(self, task: Task, decisions: Decisions, missing: list[tuple[str, str]]) -> "_Needs":
+    async def _what_it_needs(
+        self, task: Task, node_uid: str | None, decisions: Decisions, missing: list[tuple[str, str]]
+    ) -> "_Needs":
         """Conditions and inputs are looked at once everything before it is settled."""
-        dependencies = await self._needs.dependencies(task)
+        dependencies = await self._needs.dependencies(task, node_uid)
         if not all(item.settled for item in dependencies):
             return _Needs(dependencies, cycle=self._needs.cycle(task, dependencies))
         condition = None if decisions.placements else await self._needs.condition(task, dependencies)
@@ -201,24 +208,23 @@ class TaskGatherer:
             )
         return tuple(found)
 
-    async def _withdrawn(
-        self, task: Task, graph: Object | None, node: Object | None, began_in: str | None
-    ) -> tuple[str, str] | None:
+    async def _withdrawn(self, at: Gathered, owner: str | None, began_in: str | None) -> tuple[str, str] | None:
         """Work that has begun ends when the Graph or Node it began under is gone; asked of the API server
-        itself, because a lagging index must not cancel anything."""
+        itself, because a lagging index must not cancel anything. ``owner`` is the UID of its Node."""
         if began_in is None:
             return None
+        task, graph, node = at.facts.task, at.graph, at.node
         begun = began_in.removeprefix("graph/")
         name = task.spec.graph_ref.name
-        if graph is None or graph["metadata"]["uid"] != begun or graph["metadata"].get("deletionTimestamp"):
+        if not _stands(graph, begun):
             now = await self._context.cluster.get("Graph", task.metadata.namespace, name)
-            if now is None or now["metadata"]["uid"] != begun or now["metadata"].get("deletionTimestamp"):
+            if now is None or not _stands(now, begun):
                 return "GraphDeleted", f"Graph {name}, under which this work began, was deleted"
             self._context.index.put(now)
-        if task.spec.node_ref is not None and (node is None or node["metadata"].get("deletionTimestamp")):
+        if task.spec.node_ref is not None and not _stands(node, owner):
             name = task.spec.node_ref.name
             now = await self._context.cluster.get("Node", task.metadata.namespace, name)
-            if now is None or now["metadata"].get("deletionTimestamp"):
+            if now is None or not _stands(now, owner):
                 return "NodeDeleted", f"Node {name}, whose step this is, was deleted"
             self._context.index.put(now)
         return None
@@ -246,6 +252,19 @@ def _over(task: Task, decisions: Decisions, sessions: tuple[SessionFacts, ...]) 
         expected_session={},
         artifacts=frozenset(),
     )
+
+
+def _node_owner(obj: Object) -> str | None:
+    """UID of the Node whose step it is; None for a Task somebody wrote, or whose owner reference was taken away."""
+    owners = obj["metadata"].get("ownerReferences") or ()
+    return next((owner["uid"] for owner in owners if owner.get("kind") == "Node"), None)
+
+
+def _stands(obj: Object | None, uid: str | None) -> bool:
+    """Whether it is there to stay, as that incarnation; None: as any."""
+    if obj is None or obj["metadata"].get("deletionTimestamp"):
+        return False
+    return uid is None or bool(obj["metadata"]["uid"] == uid)
 
 
 def _suspended(task: Task, graph: Object | None, node: Object | None) -> tuple[str, ...]:

@@ -3,15 +3,17 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from triplane.api.task import Task
 from triplane.api.work import Edge, Input, Merge
 from triplane.controllers.context import Context
 from triplane.controllers.decisions import DecisionReader
+from triplane.controllers.owned import owned_by
 from triplane.controllers.task_plan import Object
 from triplane.domain.merge import MAX_COMPOSED, Unmergeable, too_large
+from triplane.domain.resourcegraph import ResourceRecord
 from triplane.domain.task_facts import Decisions
 from triplane.domain.task_needs import (
     AcceptedOutput,
@@ -44,23 +46,30 @@ class TaskNeeds:
         self._decisions = decisions
         self._values: OrderedDict[tuple[str, ...], bool | str] = OrderedDict()
 
-    async def dependencies(self, task: Task) -> tuple[Dependency, ...]:
-        """How everything it waits for stands; at most one query of the log."""
+    async def dependencies(self, task: Task, node_uid: str | None = None) -> tuple[Dependency, ...]:
+        """How everything it waits for stands; at most one query of the log.
+
+        ``node_uid``: of the Node whose step it is. That makes a step that is over no second time, so one that somebody
+        deleted stands as it ended; any other Task that is not there is waited for.
+        """
         namespace = task.metadata.namespace
         objects = {name: self._context.index.get("Task", namespace, name) for name in dependency_names(task)}
-        uids = {name: obj["metadata"]["uid"] for name, obj in objects.items() if obj is not None}
-        decided = await self._decisions.read_many(uids.values())
+        if node_uid is not None and None in objects.values():
+            former = await owned_by(self._context.graph, node_uid, "Task")
+        else:
+            former = {}
+        known = {name: _Known.of(obj, former.get(name)) for name, obj in objects.items()}
+        decided = await self._decisions.read_many(item.uid for item in known.values() if item is not None)
         found = []
-        for name, obj in objects.items():
-            if obj is None:
+        for name, item in known.items():
+            if item is None or (objects[name] is None and not decided[item.uid].over):
                 found.append(Dependency(name, name, Standing.MISSING))
             else:
-                found.append(await self._dependency(name, obj, decided[uids[name]]))
+                found.append(await self._dependency(name, item, decided[item.uid]))
         return distinct_steps(found)
 
-    async def _dependency(self, name: str, obj: Object, decisions: Decisions) -> Dependency:
-        uid = obj["metadata"]["uid"]
-        step = obj["spec"].get("step") or name
+    async def _dependency(self, name: str, known: "_Known", decisions: Decisions) -> Dependency:
+        uid, step = known.uid, known.step or name
         if decisions.accepted_round is not None:
             outputs = {
                 subject.name: await self._output(uid, decisions.accepted_round, subject.name, subject.digest)
@@ -74,10 +83,12 @@ class TaskNeeds:
         return Dependency(name, step, Standing.OPEN, uid)
 
     async def _output(self, task_uid: str, round_: int, name: str, digest: str) -> AcceptedOutput:
-        """Its media type stands in the Artifact; where somebody has deleted that, only the content is left."""
-        for item in self._context.index.children("Artifact", "task", task_uid):
-            spec = item["spec"]
-            if (spec["name"], spec["digest"], spec["round"]) == (name, digest, round_):
+        """Its media type stands in the Artifact; of one that somebody has deleted, in the graph store."""
+        specs = [item["spec"] for item in self._context.index.children("Artifact", "task", task_uid)]
+        if not any(_is_output(spec, round_, name, digest) for spec in specs):
+            specs = [record.spec for record in (await owned_by(self._context.graph, task_uid, "Artifact")).values()]
+        for spec in specs:
+            if _is_output(spec, round_, name, digest):
                 return AcceptedOutput(digest, spec["mediaType"], spec["size"])
         try:
             size = await self._context.content.size(digest)
@@ -204,6 +215,24 @@ class TaskNeeds:
             except (BlobMissing, Corrupt, TooLarge, ValueError):
                 continue  # the condition finds no `json` there, and says so
         return documents
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """As much of a Task that is waited for as matters here."""
+
+    uid: str
+    step: str | None
+
+    @classmethod
+    def of(cls, obj: Object | None, former: ResourceRecord | None) -> "_Known | None":
+        if obj is not None:
+            return cls(obj["metadata"]["uid"], obj["spec"].get("step"))
+        return None if former is None else cls(former.uid, former.spec.get("step"))
+
+
+def _is_output(spec: Mapping[str, Any], round_: int, name: str, digest: str) -> bool:
+    return (spec["name"], spec["digest"], spec["round"]) == (name, digest, round_)
 
 
 def _names(obj: Object) -> tuple[str, ...]:

@@ -120,14 +120,14 @@ def _begin(facts: NodeFacts) -> Action | NodeOutlook:
 def _carry_on(facts: NodeFacts, plan: NodePlan) -> Action | NodeOutlook:
     known = facts.steps or {}
     halted = _halted(facts)
-    if facts.taken:
-        names = ", ".join(facts.taken[:NAMED])
-        message = f"Task {names} exists and belongs to something else; delete it, or rename the step"
-        return replace(blocked("TaskNameTaken", message), steps=rows(plan, known, halted))
     if halted is None and facts.failure_mode is FailureMode.FAIL_FAST:
         failed = next((step.name for step in plan.steps if step.name in known and _failed(known[step.name])), None)
         if failed is not None and any(step.name not in known or _open(known[step.name]) for step in plan.steps):
             return Abort(failed)
+    if facts.taken and halted is None:  # else it makes no Task any more, and whose those are is nobody's concern
+        names = ", ".join(facts.taken[:NAMED])
+        message = f"Task {names} exists and belongs to something else; delete it, or rename the step"
+        return replace(blocked("TaskNameTaken", message), steps=rows(plan, known, halted))
     absent = [step for step in plan.steps if step.name not in known]
     if absent and halted is None:
         return MakeTasks(tuple(absent[:BATCH]))

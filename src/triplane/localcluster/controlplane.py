@@ -33,7 +33,7 @@ _CONTROLLER_USER = "system:kube-controller-manager"
 _SERVICE_RANGE = "10.96.0.0/16"
 _ISSUER = "https://kubernetes.default.svc.cluster.local"
 _GO = {"GOGC": "400", "GOMEMLIMIT": "1GiB"}
-"""Collect garbage less often, for that takes a third of their processor time; but often enough below 1 GiB each."""
+"""Collect garbage less often: memory is cheaper here than processor time. Near 1 GiB each collects as it must."""
 _SOCKET_LIMIT = 100
 _READY_SECONDS = 120.0
 

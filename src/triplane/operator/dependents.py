@@ -46,9 +46,17 @@ def _spec_changed(change: Change) -> bool:
 
 
 def _turned(change: Change) -> bool:
-    """It came, went, or was decided."""
+    """It came, went, was decided, or is (or is no longer) in a cycle, which its other members must hear of."""
     before, after = change.before, change.after
-    return before is None or after is None or finished(before) != finished(after)
+    if before is None or after is None:
+        return True
+    return finished(before) != finished(after) or _in_cycle(before) != _in_cycle(after)
+
+
+def _in_cycle(obj: Object) -> bool:
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    stalled = (c for c in conditions if c["type"] == "Stalled" and c["status"] == "True")
+    return any(c.get("reason") == "DependencyCycle" for c in stalled)
 
 
 def finished(obj: Object) -> bool:
@@ -163,4 +171,4 @@ _BY_SPEC: Mapping[str, Rule] = {
 }
 """Whom a change concerns that is more than one of status."""
 _BY_END: Mapping[str, Rule] = {"Node": _node_end, "Task": _task_end}
-"""Whom it concerns that an object is there, is gone, or was decided."""
+"""Whom it concerns that an object is there, is gone, was decided, or waits in a circle."""

@@ -68,7 +68,7 @@ class Index:
 
     def list(self, kind: str, namespace: str | None = None) -> Sequence[Object]:
         objects = self._objects[kind]
-        return [objects[name] for name in sorted(objects) if namespace is None or name[0] == namespace]
+        return [objects[name] for name in sorted(name for name in objects if namespace in (None, name[0]))]
 
     def children(self, kind: str, field: str, value: str) -> Sequence[Object]:
         names = self._fields[kind, field].get(value, ())

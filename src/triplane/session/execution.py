@@ -164,8 +164,13 @@ async def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, kept: S
         os.close(out_write)
         os.close(error_write)
     # Own pipes, not asyncio's: a process that escaped with the pipe open must not delay ``wait``.
-    stdout, out_pipe = await _reader(out_read)
-    stderr, error_pipe = await _reader(error_read)
+    try:
+        stdout, out_pipe = await _reader(out_read)
+        stderr, error_pipe = await _reader(error_read)
+    except BaseException:  # cancelled in this very moment: nobody else knows of the process yet
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        raise
     return Execution(stdout, stderr, process, None, None, _pipes=[out_pipe, error_pipe])
 
 

@@ -1,5 +1,6 @@
 """A Node's life over memory stores: what it makes, when, how often it writes, and what it survives."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,7 +8,10 @@ from tests.unit.controllers.memory_world import NAMESPACE, KilledError
 from tests.unit.controllers.node_world import STEP, NodeWorld, steps
 
 from triplane.controllers.key import Key
-from triplane.errors import Forbidden
+from triplane.controllers.node_gather import NodeGatherer
+from triplane.controllers.observe import subject_of
+from triplane.domain.node_log import node_aborted
+from triplane.errors import Forbidden, Unavailable
 
 REF = {"graphRef": {"name": "g"}}
 NODE = Key("Node", NAMESPACE, "n")
@@ -303,6 +307,84 @@ async def test_a_node_that_replaces_cuts_the_earlier_ones_short_and_begins_when_
     assert (await made.types()).count("node.aborted") == 2
 
 
+async def test_who_must_hear_of_an_abort_does_though_its_append_was_answered_with_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = NodeWorld()
+    made.apply("Graph", "g")
+    queued(made, "first")
+    made.clock.seconds += 1
+    await made.run(5)
+    await made.stand("first-a", "running")
+    await made.run(5)
+    append = made.log.append
+
+    async def answers_with_an_error(bodies: Any) -> Any:
+        receipts = await append(bodies)
+        if any(body.type == "node.aborted" for body in bodies):
+            raise Unavailable("the connection was cut after the commit")
+        return receipts
+
+    monkeypatch.setattr(made.log, "append", answers_with_an_error)
+    queued(made, "new", "Replace")
+    first, new, task = Key("Node", NAMESPACE, "first"), Key("Node", NAMESPACE, "new"), Key("Task", NAMESPACE, "first-a")
+    with pytest.raises(Unavailable):
+        await made.nodes.reconcile(new)
+    made.due.clear()  # whoever was woken found nothing in the log yet
+    await made.nodes.reconcile(new)
+    assert first in made.due
+    made.clock.seconds += 5
+    await made.nodes.reconcile(first)
+    assert task in made.due
+    made.due.clear()
+    made.clock.seconds += 5
+    await made.nodes.reconcile(first)
+    assert task not in made.due  # once is enough
+    assert (await made.types()).count("node.aborted") == 1
+
+
+async def test_the_lost_plan_of_another_node_of_its_queue_is_not_its_own() -> None:
+    made = NodeWorld()
+    made.apply("Graph", "g")
+    queued(made, "first")
+    made.clock.seconds += 1
+    await made.run(2)
+    (planned,) = [item for item in await made.log.query() if item.entry["type"] == "node.planned"]
+    await made.content.delete(planned.entry["data"]["planDigest"])
+    made.start()
+    queued(made, "second")
+    await made.run(2)
+    assert made.condition("first", "Stalled")["reason"] == "PlanLost"
+    assert made.succeeded("second") == ("Unknown", "QueueTurn")
+
+
+async def test_an_abort_that_another_worker_logs_while_the_log_is_read_is_not_missed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = NodeWorld()
+    made.apply("Graph", "g")
+    queued(made, "first")
+    await made.run(2)
+    made.start()
+    get_many, answered = made.log.get_many, asyncio.Event()
+
+    async def slow(ids: Any) -> Any:
+        found = await get_many(ids)
+        if any("node.aborted" in item for item in ids):
+            await answered.wait()
+        return found
+
+    monkeypatch.setattr(made.log, "get_many", slow)
+    gatherer = NodeGatherer(made.context)
+    uid = made.node("first")["metadata"]["uid"]
+    reading = asyncio.create_task(gatherer.settled(uid))
+    await asyncio.sleep(0)
+    await made.log.append([node_aborted(subject_of(made.node("first")), "system", "Replaced", node_uid="other")])
+    gatherer.forget(uid)
+    answered.set()
+    assert (await reading).aborted is not None
+
+
 async def test_a_parallel_node_of_a_queue_does_not_wait() -> None:
     made = NodeWorld()
     made.apply("Graph", "g")
@@ -324,6 +406,40 @@ async def test_a_stranger_s_task_is_not_adopted_and_the_node_goes_on_when_it_goe
     await made.run(2)
     assert made.condition("n", "Stalled").get("status") == "False"
     assert sorted(made.tasks()) == ["n-a", "n-b"]
+
+
+async def test_a_task_whose_owner_reference_somebody_took_away_is_still_its_own() -> None:
+    made = world(steps=steps("a"))
+    await made.run(2)
+    task = made.task("n-a")
+    bare = {key: value for key, value in task["metadata"].items() if key != "ownerReferences"}
+    made.index.observe(made.server._write({**task, "metadata": bare}))
+    made.start()
+    await made.run(10)
+    assert made.condition("n", "Stalled")["status"] == "False"
+    await made.stand("n-a", "completed")
+    await made.run(5)
+    assert made.succeeded() == ("True", "Accepted")
+
+
+async def test_tasks_that_went_are_asked_about_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = world(steps=steps("a", "b", "c"))
+    await made.run(2)
+    for name in ("n-a", "n-b"):
+        await made.stand(name, "completed")
+        made.remove("Task", name)
+    queries = 0
+    query = made.log.query
+
+    async def counted(*args: Any, **more: Any) -> Any:
+        nonlocal queries
+        queries += 1
+        return await query(*args, **more)
+
+    monkeypatch.setattr(made.log, "query", counted)
+    await made.run(2)
+    assert queries == 1
+    assert [row["state"] for row in made.node()["status"]["steps"]] == ["completed", "completed", "pending"]
 
 
 async def test_a_task_that_the_api_server_refuses_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -555,3 +555,83 @@ async def _edges(made: MemoryWorld) -> set[tuple[str, str]]:
     for data in await data_of(made, "input.composed"):
         found |= {(data["input"], str(item.data["step"])) for item in await made.graph.edges(data["digest"])}
     return found
+
+
+async def under_way() -> MemoryWorld:
+    """A Node with one step at work, one that waits for it, and one that waits for its Agent."""
+    made = world()
+    step = {"objective": "Do", "agentRef": {"name": "writer"}, "outputs": [OUTPUT]}
+    steps = [
+        {**step, "name": "a"},
+        {**step, "name": "b", "dependsOn": ["a"]},
+        {**step, "name": "c", "agentRef": {"name": "late"}},
+    ]
+    made.server.put("Node", "n", {"graphRef": {"name": "g"}, "steps": steps}, "alice")
+    await later(made)
+    await made.sessions.claim("r", "i")  # its permit has expired: a new one is asked for
+    made.look()
+    await made.settle()
+    assert (await made.sessions.claim("r", "i")) is not None
+    return made
+
+
+async def later(made: MemoryWorld) -> None:
+    for _ in range(4):
+        made.clock.advance(5)
+        made.look()
+        await made.settle()
+
+
+@pytest.mark.parametrize("remade", [False, True], ids=["and stays away", "and is made anew"])
+async def test_what_has_not_begun_ends_with_its_node_when_the_graph_goes(remade: bool) -> None:
+    made = await under_way()
+    gone = made.server.objects.pop(("Graph", NAMESPACE, "g"))
+    made.index.remove(gone)
+    if remade:
+        made.server.put("Graph", "g", {}, "alice")
+    await later(made)
+    assert states(made) == dict.fromkeys(("n-a", "n-b", "n-c"), "cancelled")
+    assert made.server.objects["Node", NAMESPACE, "n"]["status"]["state"] == "cancelled"
+    failed = await made.log.query(EventFilter(types=frozenset({"task.failed"})))
+    assert {item.entry["stream"] for item in failed} == {f"graph/{gone['metadata']['uid']}"}
+
+
+async def test_a_node_made_anew_under_the_name_is_not_the_one_the_steps_are_of() -> None:
+    made = await under_way()
+    made.index.remove(made.server.objects.pop(("Node", NAMESPACE, "n")))
+    step = {"name": "z", "objective": "Do", "agentRef": {"name": "writer"}}
+    made.server.put("Node", "n", {"graphRef": {"name": "g"}, "steps": [step]}, "alice")
+    await later(made)
+    assert {status(made, name)["conditions"][0]["reason"] for name in ("n-a", "n-b", "n-c")} == {"NodeDeleted"}
+
+
+async def test_a_step_that_is_over_and_was_deleted_still_brings_what_it_made() -> None:
+    made = world()
+    step = {"objective": "Do", "agentRef": {"name": "writer"}, "outputs": [OUTPUT]}
+    taken = {"name": "in", "merge": "Array", "sources": [{"step": "a", "output": "report"}]}
+    when = "steps['a'].outputs['report'].json.n == 13"
+    steps = [
+        {**step, "name": "a"},
+        {**step, "name": "b", "dependsOn": ["c"], "when": when, "inputs": [taken]},
+        {**step, "name": "c", "agentRef": {"name": "late"}},
+    ]
+    made.server.put("Node", "n", {"graphRef": {"name": "g"}, "steps": steps}, "alice")
+    await later(made)
+    await finish(made)
+    assert states(made) == {"n-a": "completed", "n-b": "awaiting_dependency", "n-c": "awaiting_dependency"}
+    uid = made.server.objects["Task", NAMESPACE, "n-a"]["metadata"]["uid"]
+    for key, obj in list(made.server.objects.items()):
+        if obj["metadata"]["name"] == "n-a" or obj["spec"].get("taskRef", {}).get("name") == "n-a":
+            made.index.remove(made.server.objects.pop(key))
+    made.start()
+    made.server.put("Harness", "late", WORKER, "alice")
+    made.server.put("Agent", "late", {"harnessRef": {"name": "late"}, "capabilities": []}, "alice")
+    await later(made)
+    await finish(made)
+    assert states(made) == {"n-b": "completed", "n-c": "completed"}
+    (composed,) = await data_of(made, "input.composed")
+    assert composed["digest"] == digest_of_bytes(b'[{"n":13}]')
+    waited = await made.graph.edges(
+        made.server.objects["Task", NAMESPACE, "n-b"]["metadata"]["uid"], kinds=frozenset({"dependsOn"})
+    )
+    assert uid in [item.target for item in waited]

@@ -57,7 +57,11 @@ def task(**spec: Any) -> Task:
             "kind": "Task",
             "metadata": {"name": "t", "namespace": "ns", "uid": "uid-task", "generation": 1},
             "spec": {
-                "graphRef": {"name": "g"}, "objective": "do", "requiredCapabilities": ["write"], **WITHOUT_WAIT, **spec,
+                "graphRef": {"name": "g"},
+                "objective": "do",
+                "requiredCapabilities": ["write"],
+                **WITHOUT_WAIT,
+                **spec,
             },
         }
     )

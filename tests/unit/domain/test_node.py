@@ -151,6 +151,25 @@ def test_a_task_of_a_stranger_in_the_way_stalls_the_node_until_it_goes() -> None
     assert [row["task"] for row in outlook.fields()["steps"]] == ["n-a", "n-b", "n-c"]
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"cancel": True}, id="cancelled"),
+        pytest.param({"aborted": Aborted("Replaced")}, id="replaced"),
+        pytest.param({"graph_there": False}, id="its Graph is gone"),
+    ],
+)
+def test_a_task_of_a_stranger_in_the_way_does_not_keep_the_node_from_ending(fields: dict[str, Any]) -> None:
+    outlook = decide(begun(step("a", State.CANCELLED), taken=("n-b",), **fields))
+    assert isinstance(outlook, NodeOutlook)
+    assert (outlook.state, told(outlook).status) == (State.CANCELLED, "False")
+
+
+def test_a_task_of_a_stranger_in_the_way_does_not_keep_a_failure_from_ending_the_others() -> None:
+    facts = begun(step("a", State.FAILED), step("c", State.RUNNING), taken=("n-b",))
+    assert decide(replace(facts, failure_mode=FailureMode.FAIL_FAST)) == Abort("a")
+
+
 S = State
 
 

@@ -122,6 +122,17 @@ def test_a_task_wakes_those_that_depend_on_it_when_it_is_settled_and_not_before(
     }  # fmt: skip
 
 
+def test_a_task_wakes_those_that_depend_on_it_when_it_is_in_a_cycle_and_when_it_is_no_longer(index: Index) -> None:
+    """The first of ``a → b → c → a`` waited before the circle was closed, and nothing it names has changed since."""
+    waiting = {**TASK, "status": conditions(Succeeded="Unknown")}
+    stalled = {"type": "Stalled", "status": "True", "reason": "DependencyCycle"}
+    circular = {**TASK, "status": {"conditions": [*waiting["status"]["conditions"], stalled]}}
+    blocked = {**TASK, "status": {"conditions": [*waiting["status"]["conditions"], stalled | {"reason": "Other"}]}}
+    assert "Task/later" in concerns(index, circular, waiting)
+    assert "Task/later" in concerns(index, waiting, circular)
+    assert "Task/later" not in concerns(index, blocked, waiting)
+
+
 def test_the_end_of_a_node_wakes_the_next_of_its_queue_alone(index: Index) -> None:
     def queued(name: str, second: int, graph: str = "g", **parts: Any) -> dict[str, Any]:
         node = make("Node", name, spec={"graphRef": {"name": graph}, "queue": {"name": "q"}}, **parts)

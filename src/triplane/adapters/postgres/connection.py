@@ -27,6 +27,9 @@ CONNECT_SECONDS = 5
 RECONNECT_SECONDS = 5.0
 """After so long a pool gives an attempt up, and the next caller begins anew: its pauses double, and a server that
 is back must not wait for the end of a long one."""
+_PLANS = "-c plan_cache_mode=force_generic_plan -c enable_seqscan=off"
+"""Every statement of the stores looks up a few rows by an index. Left to itself the server plans those with an array
+anew each time, which costs more than running them; and a plan made while a table is empty would be a scan, and kept."""
 FENCED = "TP001"
 REFUSED = "TP002"
 NO_LOG = "TP003"
@@ -96,7 +99,13 @@ def _tls(host: str) -> dict[str, str]:
 def make_pool(conninfo: str, *, name: str, largest: int = 8, **connect: Any) -> Pool:
     """A closed pool of autocommit connections: open it with ``await open_pool(pool)``. Connections are
     checked when they are lent, so that callers do not meet the corpses of a restart of the server."""
-    options = {"autocommit": True, "application_name": name, "connect_timeout": CONNECT_SECONDS, **connect}
+    options = {
+        "autocommit": True,
+        "application_name": name,
+        "connect_timeout": CONNECT_SECONDS,
+        "options": _PLANS,
+        **connect,
+    }
     return AsyncConnectionPool(
         conninfo,
         min_size=1,

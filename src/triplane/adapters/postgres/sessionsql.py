@@ -90,7 +90,8 @@ WHERE session_uid = %(uid)s AND run = %(run)s
 """
 # A session on its way (a usable permit, or asked for a moment ago) counts against the number to have ready, and
 # its Graph has had that much of its turn. After a claim one session is asked for in any case of a Graph that has
-# nothing yet: what lies ready for others must not hold it up.
+# nothing yet: what lies ready for others must not hold it up. Counted per Graph, not per session: thousands may wait,
+# and everybody who claims waits for this.
 WANT_AHEAD: Final = f"""
 WITH {_COUNTS},
 candidates AS MATERIALIZED (
@@ -99,11 +100,13 @@ candidates AS MATERIALIZED (
         OR s.wanted AND s.wanted_at > clock_timestamp() - make_interval(secs => %(asked_seconds)s) AS coming,
         s.wanted
     FROM sessions.sessions s WHERE s.waiting AND {_FREE}),
+had AS (
+    SELECT graph_uid, count(*) AS times FROM (
+        SELECT graph_uid FROM live UNION ALL SELECT graph_uid FROM candidates WHERE coming) AS each GROUP BY graph_uid),
 turns AS (
-    SELECT c.uid, c.position, row_number() OVER (PARTITION BY c.graph_uid ORDER BY c.position)
-        + (SELECT count(*) FROM live v WHERE v.graph_uid = c.graph_uid)
-        + (SELECT count(*) FROM candidates o WHERE o.graph_uid = c.graph_uid AND o.coming) AS turn
-    FROM candidates c WHERE NOT c.coming AND NOT c.wanted)
+    SELECT c.uid, c.position,
+        row_number() OVER (PARTITION BY c.graph_uid ORDER BY c.position) + coalesce(h.times, 0) AS turn
+    FROM candidates c LEFT JOIN had h USING (graph_uid) WHERE NOT c.coming AND NOT c.wanted)
 UPDATE sessions.sessions SET wanted = true, wanted_at = clock_timestamp() WHERE waiting AND NOT wanted AND uid IN (
     SELECT uid FROM turns ORDER BY turn, position
     LIMIT greatest(

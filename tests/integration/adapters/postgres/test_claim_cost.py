@@ -74,6 +74,31 @@ def test_a_statement_touches_only_what_waits_or_lives(
     assert sum(rows for _, rows in touched) < FINISHED / 20, shown
 
 
+MANY = 2_000
+
+
+@pytest.mark.parametrize(
+    ("query", "values"),
+    [
+        pytest.param(sql.PICK, {}, id="pick"),
+        pytest.param(sql.WANT_AHEAD, {"ahead": 4, "taken": True, "asked_seconds": 1.0}, id="ask ahead"),
+    ],
+)
+def test_a_long_line_costs_each_who_waits_a_little_and_not_each_times_each(
+    crowded: psycopg.Connection, query: str, values: dict[str, Any]
+) -> None:
+    with crowded.transaction(force_rollback=True):
+        crowded.execute(FILL, {"kind": "long-", "many": MANY})
+        crowded.execute("UPDATE sessions.sessions SET waiting = true WHERE uid LIKE 'long-%'")
+        row = crowded.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query, values).fetchone()
+    assert row is not None
+    plan = row[0][0]["Plan"]
+    work = sum(
+        (node["Actual Rows"] + node.get("Rows Removed by Filter", 0)) * node["Actual Loops"] for node in _nodes(plan)
+    )
+    assert work < 50 * MANY, json.dumps(plan, indent=1)
+
+
 def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield plan
     for child in plan.get("Plans", ()):
