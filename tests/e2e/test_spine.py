@@ -35,6 +35,7 @@ def _normal(text: str) -> str:
     text = re.sub(r"-[0-9a-f]{8}\b", "-<fingerprint>", text)
     text = re.sub(r"\b[0-9a-f]{12}\b", "<short>", text)
     text = re.sub(r"(Resource Version:\s+)\d+", r"\1<version>", text)
+    text = re.sub(r"(Duration Seconds:\s+)\d+", r"\1<seconds>", text)
     return "\n".join(line.rstrip() for line in text.splitlines())
 
 

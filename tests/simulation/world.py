@@ -234,6 +234,8 @@ class World:
 
     def _pass_time(self) -> bool:
         """Nothing can happen now: on to when something may. False when it has been quiet for long enough."""
+        while self.server.collect():
+            pass
         now = self.clock.monotonic()
         if self.marks() != self._mark:
             self._moved_at, self._mark = now, self.marks()
