@@ -322,8 +322,14 @@ class SessionStore(Protocol):
         ...
 
     async def pass_over(self, session_uid: str) -> None:
-        """It is wanted but cannot be permitted now: the next are asked for instead. Its next permit puts it back in
-        line, and it is for the operator to give that by itself. No change unless it is wanted."""
+        """It cannot go on now: the next are asked for instead. Takes out of the line what is wanted, and what was
+        permitted and nobody claimed, which nobody can claim then. Its next permit puts it back, or ``line_up``. No
+        change to any other."""
+        ...
+
+    async def line_up(self, session_uid: str) -> None:
+        """It was passed over and can go on again: back to its place, where a runner may ask for it. No change unless
+        it was passed over."""
         ...
 
     async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
@@ -469,6 +475,7 @@ class ObjectIndex(Protocol):
     Node           ``queue``      ``<ns>/<spec.graphRef.name>/<spec.queue.name>``
     Node           ``agent``, ``capability``: as Task, of any of its own steps
     Node           ``step``       ``<ns>/<name>`` of the Task of each step
+    Node, Workflow ``dependency`` ``<ns>/<name>`` of each Task outside that its own steps take something from
     Agent          ``capability`` ``<ns>/<capability>``
     Agent          ``harness``    ``<ns>/<spec.harnessRef.name>``
     AgentSession   ``task``       UID of ``spec.taskRef``

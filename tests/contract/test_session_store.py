@@ -712,6 +712,65 @@ async def test_who_was_passed_over_is_not_asked_for_again_until_it_has_a_permit(
     assert claim.session_uid == "suspended"
 
 
+@pytest.mark.parametrize("run", [1, 2])
+async def test_a_permit_that_nobody_claimed_is_taken_out_of_the_line_until_there_is_another(
+    subject: Subject, run: int
+) -> None:
+    store = subject.store
+    if run == 2:
+        await claimed(store)
+        await store.finish("s1", 1, DONE)
+    else:
+        await offered(store)
+    await permitted(store, run=run)
+    await store.pass_over("s1")
+    await subject.other.pass_over("s1")  # again: no change
+    assert (await seen(store)).passed_over
+    assert await store.outstanding("g1") == Outstanding(0, 0)
+    with pytest.raises(PermitRefused, match="held back"):
+        await store.claim_run("s1", run, "runner", "i1")
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == [], "nobody asks for what is held back"
+    await permitted(store, run=run)
+    claim = await store.claim("runner", "i1")
+    assert claim is not None
+    assert (claim.run, claim.permit_counter) == (run, 2)
+    await store.pass_over("s1")
+    assert (await last(store)).state is RunState.CLAIMED, "what was claimed is not taken away"
+
+
+async def test_who_was_passed_over_can_be_put_back_at_its_place(subject: Subject) -> None:
+    store = subject.store
+    assert await store.offer(offer("first"))
+    assert await store.offer(offer("second"))
+    assert await store.claim("runner", "i1") is None
+    await store.pass_over("first")
+    await store.line_up("first")
+    await subject.other.line_up("first")
+    view = await seen(store, "first")
+    assert (view.in_line, view.passed_over, view.wanted) == (True, False, False)
+    await permitted(store, "second")
+    await permitted(store, "first")
+    assert [claim.session_uid for claim in await claims(store, 3)] == ["first", "second"]
+
+
+@pytest.mark.parametrize("end", ["claimed", "finished", "revoked", "closed"])
+async def test_what_was_not_passed_over_is_not_put_in_line(store: SessionStore, end: str) -> None:
+    await claimed(store)
+    if end == "finished":
+        await store.finish("s1", 1, DONE)
+    elif end == "revoked":
+        await store.revoke("s1", "TaskCancelled")
+    elif end == "closed":
+        await store.finish("s1", 1, DONE)
+        await store.close_session("s1")
+    before = await seen(store)
+    await store.line_up("s1")
+    assert await seen(store) == before
+    assert await store.claim("runner", "i1") is None
+    assert await store.wanted() == []
+
+
 async def test_what_is_wanted_is_known_to_another_process(subject: Subject) -> None:
     assert await subject.store.offer(offer("s1"))
     assert await subject.store.claim("runner", "i1") is None

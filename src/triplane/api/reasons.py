@@ -63,7 +63,13 @@ REASONS: Mapping[str, Reason] = {
     "ParameterMissing": Reason("A parameter without a default is not set.", "whoever sets it"),
     "ParameterInvalid": Reason("A parameter's value is not of its type.", "whoever corrects it"),
     "StepInvalid": Reason("With parameters put in, a step breaks a rule for Tasks.", "whoever changes the value"),
-    "PlanLost": Reason("The blob of what the Node runs is gone or damaged.", "whoever makes a new Node"),
+    "PlanLost": Reason(
+        "The blob of what the Node runs is gone or damaged.", "whoever cancels or deletes the Node, and makes a new one"
+    ),
+    "SpecInvalid": Reason(
+        "A release with other rules stored the object, or one that it goes by; the message names the field.",
+        "whoever corrects it, or makes it anew",
+    ),
     "TaskRefused": Reason(
         "The API server refuses a Task of the Node; the message says why.", "whoever may lift that, such as a quota"
     ),

@@ -1,6 +1,6 @@
 """``triplane demo``: the main job, on embedded defaults, from nothing to accepted work and its proof.
 
-The first run executes both examples. A later run applies the very same manifests again, shows that nothing changes,
+The first run executes three examples. A later run applies the very same manifests again, shows that nothing changes,
 and then executes a fresh Graph.
 """
 
@@ -33,8 +33,10 @@ if TYPE_CHECKING:
 
 NAMESPACE = "demo"
 MANAGER = "triplane-demo"
-AUDIT, CARELESS = "01-licence-audit", "02-careless-agent"
-_GRAPHS = {AUDIT: "licence-audit", CARELESS: "careless-audit"}
+AUDIT, CARELESS, SURVEY = "01-licence-audit", "02-careless-agent", "03-fan-out-and-merge"
+_GRAPHS = {AUDIT: "licence-audit", CARELESS: "careless-audit", SURVEY: "page-survey"}
+_NODES = {"page-survey": ("strict", "tolerant")}
+"""Nodes of a Graph, where they are not one of the Graph's own name."""
 _MOST_SECONDS = 240
 _POLL_SECONDS = 0.3
 
@@ -90,6 +92,7 @@ def demo(
             f"status -n {NAMESPACE}",
             f"why -n {NAMESPACE} {task}",
             f"logs -n {NAMESPACE} task/careless-audit-audit",
+            f"sessions -n {NAMESPACE} --agent surveyor --graph page-survey --last",
             "log query --newest",
         )
         typer.echo("\nIt stays up. Next:\n" + next_commands(chosen, where, more))
@@ -121,9 +124,11 @@ def run(chosen: "Settings", examples: Path) -> None:
     with ExitStack() as stack:
         users = _users(chosen, stack)
         digest = store_environment(chosen, users.alice, examples / AUDIT / "collect.py")
-        graphs = apply_examples(users, examples, digest)
+        pages = store_pages(chosen, users.alice, examples / SURVEY / "pages")
+        graphs = apply_examples(users, examples, digest, pages)
         for name in graphs:
-            wait(users.alice, name)
+            for node in _NODES.get(name, (name,)):
+                wait(users.alice, node)
         summary(chosen, users.alice, graphs)
 
 
@@ -144,20 +149,32 @@ def store_environment(chosen: "Settings", alice: "Reader", collect: Path) -> str
     return digest
 
 
-def apply_examples(users: Users, examples: Path, digest: str) -> list[str]:
+def store_pages(chosen: "Settings", alice: "Reader", pages: Path) -> str:
+    """Store the pages of the survey; the same folder has the same digest every time."""
+    from triplane.cli.blob import store
+    from triplane.cli.gateway import Gateway
+
+    with Gateway(gateway_url(chosen), alice.access.token or "", NAMESPACE) as opened:
+        digest, _ = store(opened, pages)
+    return digest
+
+
+def apply_examples(users: Users, examples: Path, digest: str, pages: str) -> list[str]:
     """Apply the manifests; returns the Graphs to wait for."""
     earlier = _digest_in_use(users.alice)
+    inputs = {AUDIT: earlier or digest, CARELESS: earlier or digest, SURVEY: pages}
     if not all(_exists(users.alice, name) for name in _GRAPHS.values()):
         # The first run, or one that was interrupted before it had applied everything.
-        for example in (AUDIT, CARELESS):
-            objects = list(manifests(examples / example, earlier or digest, ""))
+        for example in _GRAPHS:
+            objects = list(manifests(examples / example, inputs[example], ""))
             for user, manifest in objects:
                 users.named(user).apply(manifest, manager=MANAGER)
             say(f"{example}: {len(objects)} objects applied by {' and '.join(sorted({u for u, _ in objects}))}")
         return list(_GRAPHS.values())
-    same = [item for example in (AUDIT, CARELESS) for item in manifests(examples / example, earlier or digest, "")]
+    same = [item for example in _GRAPHS for item in manifests(examples / example, inputs[example], "")]
     for name in _GRAPHS.values():
-        _settle(users.alice, name)
+        for node in _NODES.get(name, (name,)):
+            _settle(users.alice, node)
     changed = [one for one in (_apply_again(users.named(user), manifest) for user, manifest in same) if one]
     if changed:
         raise Unavailable(f"applying the same manifests changed {', '.join(changed)}: that must not be")
@@ -181,27 +198,27 @@ def manifests(example: Path, digest: str, suffix: str) -> Iterator[tuple[str, di
             yield path.parent.name, document
 
 
-def wait(reader: "Reader", graph: str, *, quiet: bool = False) -> None:
-    """Follow the Graph's Node until its work is accepted. ``Unavailable`` if it fails, stalls or takes too long."""
+def wait(reader: "Reader", name: str, *, quiet: bool = False) -> None:
+    """Follow a Node until its work is accepted. ``Unavailable`` if it fails, stalls or takes too long."""
     from triplane.domain.conditions import condition
 
     said = ""
     deadline = time.monotonic() + _MOST_SECONDS
     while time.monotonic() < deadline:
-        node = reader.get("Node", NAMESPACE, graph)
+        node = reader.get("Node", NAMESPACE, name)
         status: Mapping[str, Any] = node.get("status") or {}
         found = condition(status, "Succeeded") or {}
         line = f"{status.get('phase', 'Pending'):<10} {found.get('message', 'not seen by the operator yet')}"
         if line != said and not quiet:
-            say(f"{graph}: {line}")
+            say(f"{name}: {line}")
         said = line
         stalled = (condition(status, "Stalled") or {}).get("status") == "True"
         if found.get("status") == "True":
             return
         if found.get("status") == "False" or stalled:
-            raise TriplaneError(f"{graph} was not accepted: {found.get('message')}")
+            raise TriplaneError(f"{name} was not accepted: {found.get('message')}")
         time.sleep(_POLL_SECONDS)
-    raise Unavailable(f"{graph} is not done after {_MOST_SECONDS} s: {said}")
+    raise Unavailable(f"{name} is not done after {_MOST_SECONDS} s: {said}")
 
 
 def _settle(reader: "Reader", graph: str) -> None:
@@ -220,7 +237,7 @@ def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None
     objects = status.read(reader, NAMESPACE)
     typer.echo("\n" + colour("What was done", "cyan"))
     for graph in graphs:
-        status.show(status.tree(objects, graph), NAMESPACE)
+        status.show(status.tree(objects, graph), NAMESPACE, 3 if graph in _NODES else None)
     report = next(
         item
         for item in objects["Artifact"]
@@ -249,9 +266,10 @@ def _users(chosen: "Settings", stack: ExitStack) -> Users:
 
 
 def _exists(reader: "Reader", graph: str) -> bool:
-    """Whether the Graph and its Node are there."""
+    """Whether the Graph and its Nodes are there."""
     try:
-        return all(reader.get(kind, NAMESPACE, graph) for kind in ("Graph", "Node"))
+        nodes = [reader.get("Node", NAMESPACE, node) for node in _NODES.get(graph, (graph,))]
+        return bool(reader.get("Graph", NAMESPACE, graph) and all(nodes))
     except NotFound:
         return False
 

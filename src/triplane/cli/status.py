@@ -42,6 +42,9 @@ def status(
     graph: Annotated[str | None, typer.Argument(help="One Graph; default: all of the namespace.")] = None,
     namespace: NamespaceOption = None,
     every: Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces.")] = False,
+    depth: Annotated[
+        int | None, typer.Option("--depth", min=1, help="Levels of the tree to print: 1 is Graphs, 3 is Tasks.")
+    ] = None,
     output: FormatOption = Format.TABLE,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
@@ -53,7 +56,7 @@ def status(
     rows = tree(objects, graph)
     if graph is not None and not rows:
         raise NotFound(f"no Graph {graph!r} in namespace {place}; `kubectl get graphs -A` lists them")
-    emit([row.wire() for row in rows], output, lambda: show(rows, "all namespaces" if every else place))
+    emit([row.wire() for row in rows], output, lambda: show(rows, "all namespaces" if every else place, depth))
     if graph is not None and any(is_unwell(row) for row in rows):
         raise typer.Exit(1)
 
@@ -87,22 +90,25 @@ def is_unwell(row: Row) -> bool:
     return own or any(is_unwell(child) for child in row.children)
 
 
-def show(rows: Sequence[Row], place: str) -> None:
-    """The tree for people."""
+def show(rows: Sequence[Row], place: str, depth: int | None = None) -> None:
+    """The tree for people, ``depth`` levels of it."""
     if not rows:
         typer.echo(f"No Graphs in {place}. Apply one, or see `triplane demo`.")
     for row in rows:
-        _show(row, "", "")
+        _show(row, "", "", depth)
 
 
-def _show(row: Row, first: str, rest: str) -> None:
+def _show(row: Row, first: str, rest: str, depth: int | None) -> None:
     facts = " ".join(f"{name}={one_line(value)}" for name, value in row.facts.items() if value not in (None, ""))
     state = colour(row.state, _COLOURS.get(row.state, "yellow"))
     reason = f"  {row.reason}: {one_line(row.message)}" if row.reason and row.state != "Succeeded" else ""
     typer.echo(f"{first}{row.kind} {one_line(row.name)}  {state}  {facts}{reason}".rstrip())
+    if depth is not None and depth <= 1:
+        return
     for index, child in enumerate(row.children):
         last = index == len(row.children) - 1
-        _show(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        below = None if depth is None else depth - 1
+        _show(child, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "), below)
 
 
 def _graph(item: Object, objects: Mapping[str, Sequence[Object]]) -> Row:
@@ -123,16 +129,27 @@ def _node(item: Object, objects: Mapping[str, Sequence[Object]]) -> Row:
         for task in objects["Task"]
         if (task["spec"].get("nodeRef") or {}).get("name") == name and _namespace(task) == namespace
     ]
-    return _row(item, "Succeeded", {}, [_task(task, objects) for task in _sorted(tasks)])
+    found = _status(item)
+    facts = {
+        "steps": found.get("progress"),
+        "active": ",".join(found.get("active") or ()),
+        "waiting": found.get("waitingReason"),
+        "tokens": found.get("tokens"),
+    }
+    return _row(item, "Succeeded", facts, [_task(task, objects) for task in _sorted(tasks)])
 
 
 def _task(item: Object, objects: Mapping[str, Sequence[Object]]) -> Row:
     uid, found = item["metadata"]["uid"], _status(item)
+    skipped = found.get("state") == "skipped"
     facts = {
+        "skipped": _condition(item, "Succeeded").get("reason") if skipped else None,
+        "waiting": found.get("waitingReason"),
         "agent": found.get("agent"),
         "reviewer": found.get("reviewer"),
-        "reviewed": _condition(item, "Reviewed").get("status"),
-        "round": found.get("round"),
+        "reviewed": None if skipped else _condition(item, "Reviewed").get("status"),
+        "round": found.get("round") or None,
+        "retries": found.get("retries") or None,
         "tokens": found.get("tokens"),
     }
     children = [

@@ -42,13 +42,21 @@ class Expiry:
         return None
 
     def _in_use(self, obj: Mapping[str, Any]) -> bool:
-        """Whether an unfinished Task depends on this Task, or on one of this Node's."""
-        index, namespace = self._context.index, obj["metadata"]["namespace"]
-        for name in self._tasks(obj):
-            for later in index.children("Task", "dependency", f"{namespace}/{name}"):
-                if _ended(later) is None and not later["metadata"].get("deletionTimestamp"):
-                    return True
-        return False
+        """Whether an unfinished Task depends on this Task, or on one of this Node's; or will, when an unfinished Node
+        makes it."""
+        namespace = obj["metadata"]["namespace"]
+        return any(
+            _ended(later) is None and not later["metadata"].get("deletionTimestamp")
+            for name in self._tasks(obj)
+            for later in self._dependents(namespace, f"{namespace}/{name}")
+        )
+
+    def _dependents(self, namespace: str, task: str) -> Iterator[Mapping[str, Any]]:
+        index = self._context.index
+        yield from index.children("Task", "dependency", task)
+        yield from index.children("Node", "dependency", task)
+        for workflow in index.children("Workflow", "dependency", task):
+            yield from index.children("Node", "workflow", f"{namespace}/{workflow['metadata']['name']}")
 
     def _tasks(self, obj: Mapping[str, Any]) -> Iterator[str]:
         if obj["kind"] == "Task":

@@ -18,10 +18,11 @@ from triplane.controllers.status import StatusWriter
 from triplane.domain.conditions import Finding, rfc3339
 from triplane.domain.events import graph_stream
 from triplane.domain.naming import object_name
-from triplane.domain.node import Abort, Action, MakeTasks, NodeFacts, Replace, Settle, decide, rows
+from triplane.domain.node import Abort, Action, MakeTasks, NodeFacts, Replace, Settle, decide, rows, without_plan
 from triplane.domain.node_log import node_aborted, node_planned
 from triplane.domain.node_plan import NodePlan, PlannedStep
 from triplane.domain.node_status import NodeOutlook, blocked
+from triplane.domain.node_steps import StepFacts
 from triplane.errors import BlobMissing, Corrupt, Forbidden, IdReused, InvalidInput, TooLarge
 
 Object = dict[str, Any]
@@ -66,8 +67,7 @@ class NodeReconciler:
                     return await self._advance(obj)
             return await self._advance(obj)
         except (BlobMissing, Corrupt) as error:
-            message = f"What it runs was settled, but cannot be read any more: {error}. Delete it and make a new Node"
-            return await self._tell(obj, None, blocked("PlanLost", message))
+            return await self._without_plan(obj, f"What it runs was settled, but cannot be read any more: {error}")
 
     def forget(self, uid: str) -> None:
         """The Node is gone."""
@@ -90,6 +90,19 @@ class NodeReconciler:
                 await self._tell(obj, facts.plan, replace(refused, steps=rows(facts.plan, facts.steps or {})))
                 return REFUSED_SECONDS
             made += isinstance(step, MakeTasks)
+        return 0.0
+
+    async def _without_plan(self, obj: Object, why: str) -> float | None:
+        facts = await self._gatherer.without_plan(obj)
+        tasks = self._context.index.children("Task", "owner", obj["metadata"]["uid"])
+        stand = [
+            StepFacts.of(task["spec"].get("step") or "", task["metadata"]["name"], task.get("status")) for task in tasks
+        ]
+        step = without_plan(facts, sorted(stand, key=lambda item: item.name), why)
+        if isinstance(step, NodeOutlook):
+            self._wake(obj, facts)
+            return await self._tell(obj, None, step)
+        await self._apply(obj, facts, step)
         return 0.0
 
     async def _apply(self, obj: Object, facts: NodeFacts, step: Action) -> NodeOutlook | None:

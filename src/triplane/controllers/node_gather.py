@@ -97,15 +97,24 @@ class NodeGatherer:
     async def gather(self, obj: Object) -> NodeFacts:
         """Everything at once; raises ``Unavailable`` when a store cannot be read, ``BlobMissing`` or ``Corrupt`` when
         the plan is lost."""
+        known = await self.settled(obj["metadata"]["uid"])
+        facts = self._facts(obj, known)
+        return await self._under_way(obj, facts, known) if known.plan else await self._before(obj, facts)
+
+    async def without_plan(self, obj: Object) -> NodeFacts:
+        """What there is to know of a Node whose plan is lost."""
+        uid = obj["metadata"]["uid"]
+        return self._facts(obj, (await self._load([uid]))[uid])
+
+    def _facts(self, obj: Object, known: Settled) -> NodeFacts:
         index, namespace = self._context.index, obj["metadata"]["namespace"]
         spec = obj["spec"]
-        known = await self.settled(obj["metadata"]["uid"])
         name = spec["graphRef"]["name"]
         graph = index.get("Graph", namespace, name)
         there = graph is not None and not graph["metadata"].get("deletionTimestamp")
         if graph is not None and known.stream is not None:
             there = there and known.stream == f"graph/{graph['metadata']['uid']}"
-        facts = NodeFacts(
+        return NodeFacts(
             graph=name,
             graph_there=there,
             plan=known.plan,
@@ -117,7 +126,6 @@ class NodeGatherer:
             mode=_mode(obj),
             aborted=known.aborted,
         )
-        return await self._under_way(obj, facts, known) if known.plan else await self._before(obj, facts)
 
     async def _before(self, obj: Object, facts: NodeFacts) -> NodeFacts:
         """With what decides whether the Node may begin."""

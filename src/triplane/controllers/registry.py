@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from triplane.audit.model import SYSTEM_STREAM
+from triplane.controllers import misfit
 from triplane.controllers.agentsession import AgentSessionReconciler
 from triplane.controllers.artifact import ArtifactReconciler
 from triplane.controllers.context import Context
@@ -63,6 +66,7 @@ class Reconcilers:
         self._graphs = GraphReconciler(context, observer, status)
         self._nodes = NodeReconciler(context, observer, status)
         self._expiry = Expiry(context)
+        self._misfits = misfit.Misfits(context, status)
         self._by_kind: Mapping[str, Callable[[Key], Awaitable[float | None]]] = {
             "Graph": self._graphs.reconcile,
             "Node": self._nodes.reconcile,
@@ -85,7 +89,12 @@ class Reconcilers:
         if self._log.behind:
             await self.project()
         await self._stop_deleted(key)
-        again = await self._by_kind[key.kind](key)
+        try:
+            again = await self._by_kind[key.kind](key)
+        except ValidationError as error:
+            if key.kind not in misfit.FINDINGS:
+                raise
+            return await self._misfits.tell(key, error)
         if again is None and key.kind in EXPIRING:
             return await self._expiry.expire(key)
         return again
@@ -143,12 +152,8 @@ class Reconcilers:
     async def gone(self, kind: str, obj: Mapping[str, Any]) -> None:
         """An object was deleted: log it, and end what ran under it."""
         uid = obj["metadata"]["uid"]
-        namespace = obj["metadata"].get("namespace", "")
         if kind in ("Task", "AgentSession"):
             await self._stop(kind, obj)
-        elif kind == "Graph":
-            for task in self._context.index.children("Task", "graph", f"{namespace}/{obj['metadata']['name']}"):
-                self._context.enqueue(Key.of(task), 0.0)
         await self._observer.gone(obj)
         self._sessions.forget(uid)
         self._status.forget(uid)

@@ -50,9 +50,7 @@ class TaskReconciler:
 
     async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
         await self._applier.settle(at)
-        for session in at.facts.sessions:
-            if session.view is not None and session.view.wanted:
-                await self._context.sessions.pass_over(session.uid)  # asked for, but not now: others may go first
+        await self._pass_over(at)
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
         again = await self._status.write(
@@ -63,6 +61,18 @@ class TaskReconciler:
             self._context.enqueue(Key("Node", key.namespace, ref["name"]), 0.0)
         absent = any(reason == "InputNotStored" for reason, _ in at.facts.missing)
         return min(filter(None, (again, plan.after, INPUT_SECONDS if absent else None)), default=None)
+
+    async def _pass_over(self, at: Gathered) -> None:
+        """What was asked for but not now: others may go first. And a permit that was given before somebody suspended
+        the Task: nobody takes it any more."""
+        for session in at.facts.sessions:
+            view = session.view
+            if view is None:
+                continue
+            run = view.last_run
+            permitted = view.in_line and run is not None and not run.permit_expired
+            if view.wanted or (at.facts.suspended and permitted):
+                await self._context.sessions.pass_over(session.uid)
 
     async def _note_stall(self, at: Gathered, plan: Plan) -> None:
         """Once per generation and reason: in the log, and as an Event for people."""

@@ -20,6 +20,7 @@ from triplane.domain.task_facts import (
     DecideByPerson,
     FailTask,
     Launch,
+    LineUp,
     OpenSession,
     Place,
     RecordAgentReview,
@@ -61,6 +62,8 @@ class TaskApplier:
                 await self._open(action, at)
             case Launch():
                 await self._launch(action, at)
+            case LineUp(session):
+                await self._context.sessions.line_up(session.uid)
             case RecordArtifacts():
                 await self._record_artifacts(action, at)
             case RecordAgentReview():

@@ -14,7 +14,7 @@ from triplane.controllers.task_aborts import Aborts
 from triplane.controllers.task_inputs import TaskNeeds
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
 from triplane.controllers.task_references import References
-from triplane.domain.launch import may_launch
+from triplane.domain.launch import may_launch, waits_to_be_asked
 from triplane.domain.retry import failure_of
 from triplane.domain.session import Outcome, SessionView
 from triplane.domain.task import in_force, instructed_by_producer, still_as_placed
@@ -150,8 +150,7 @@ class TaskGatherer:
 
     async def _launchable(self, graph: Object | None, sessions: Sequence[SessionFacts]) -> Sequence[SessionFacts]:
         """A permit lives ten seconds, so a first run that no runner has asked for gets one only ahead of demand."""
-        first = [item.view for item in sessions if item.view is not None and item.view.in_line and not item.view.runs]
-        if graph is None or not first:
+        if graph is None or not any(item.view is not None and waits_to_be_asked(item.view) for item in sessions):
             return sessions
         ready = await self._context.sessions.outstanding(graph["metadata"]["uid"])
         return [replace(item, launchable=item.view is None or may_launch(item.view, ready)) for item in sessions]
@@ -290,7 +289,7 @@ def _session(obj: Object, view: SessionView | None) -> SessionFacts:
         round=spec["round"],
         agent_uid=spec["agentRef"]["uid"],
         view=view,
-        wanted=view is not None and (view.wanted or view.passed_over),
+        wanted=view is not None and view.wanted,
     )
 
 

@@ -73,11 +73,17 @@ def may_permit(outstanding: Outstanding) -> bool:
 
 
 def may_launch(session: SessionView, outstanding: Outstanding | None) -> bool:
-    """Whether the operator permits the session's next run by itself. Only a first run waits to be asked for: one
-    that follows another comes no faster than runs end. ``outstanding`` may be left out for any other."""
-    if session.runs or not session.in_line:
+    """Whether the operator permits the session's next run by itself. A first run waits to be asked for, and so does
+    what was passed over: thousands may be resumed at once. One that follows another comes no faster than runs end.
+    ``outstanding`` may be left out where ``waits_to_be_asked`` is false."""
+    if not waits_to_be_asked(session):
         return True
     return session.held_by is None and outstanding is not None and may_permit(outstanding)
+
+
+def waits_to_be_asked(session: SessionView) -> bool:
+    """Whether its next run is permitted ahead of demand only within the limit of ``may_permit``."""
+    return not session.wanted and (session.passed_over or (session.in_line and not session.runs))
 
 
 def pace_after(pace: float, elapsed_seconds: float, *, claims: int = 0) -> float:
@@ -166,6 +172,8 @@ def decide_claim(
         return ClaimRefusal(f"session {uid} has no permit for run {run} (permitted so far: {permitted})")
     if view.state is not RunState.PERMITTED:
         return ClaimRefusal(f"run {run} of session {uid} is {view.state}: a run is handed out once")
+    if session.passed_over:
+        return ClaimRefusal(f"session {uid} is held back, such as by suspend, and gets a permit when it may go on")
     if not permit.valid_at(now):
         return ClaimRefusal(
             f"permit {permit.counter} of run {run} of session {uid} has expired; a new one was asked for",

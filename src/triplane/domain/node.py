@@ -119,7 +119,7 @@ def _begin(facts: NodeFacts) -> Action | NodeOutlook:
 
 def _carry_on(facts: NodeFacts, plan: NodePlan) -> Action | NodeOutlook:
     known = facts.steps or {}
-    halted = _halted(facts)
+    halted = cut_short(facts)
     if halted is None and facts.failure_mode is FailureMode.FAIL_FAST:
         failed = next((step.name for step in plan.steps if step.name in known and _failed(known[step.name])), None)
         if failed is not None and any(step.name not in known or _open(known[step.name]) for step in plan.steps):
@@ -141,7 +141,22 @@ def rows(
     return tuple(known.get(step.name) or StepFacts.never(step.name, step.task, *(halted or ())) for step in plan.steps)
 
 
-def _halted(facts: NodeFacts) -> tuple[str, str] | None:
+def without_plan(facts: NodeFacts, tasks: Sequence[StepFacts], why: str) -> Abort | NodeOutlook:
+    """The same for a Node whose plan is lost (``why``), by those of its ``tasks`` that stand: it makes no further
+    one, but can be cut short, so that it does not hold up its queue."""
+    halted = cut_short(facts)
+    if halted is None:
+        failed = next((step.name for step in tasks if _failed(step)), None)
+        if facts.failure_mode is FailureMode.FAIL_FAST and failed is not None:
+            return Abort(failed)
+        return blocked("PlanLost", f"{why}. Cancel or delete it, and make a new Node")
+    if any(_open(step) for step in tasks):
+        return blocked("PlanLost", f"{why}. {halted[1]}, and it ends with its Tasks")
+    outlook = cancelled(halted[0], f"{halted[1]}. {why}")
+    return replace(outlook, state=State.FAILED) if halted[0] == "FailFast" else outlook
+
+
+def cut_short(facts: NodeFacts) -> tuple[str, str] | None:
     """``(reason, message)`` when no further Task is made."""
     if facts.cancel:
         return "Cancelled", "It was cancelled"

@@ -118,7 +118,7 @@ def suspended(message: str) -> NodeOutlook:
 
 
 def cancelled(reason: str, message: str) -> NodeOutlook:
-    """It ended before it began."""
+    """It ended before it began, or without being known what it was to do."""
     return NodeOutlook(
         State.CANCELLED,
         (Finding("Succeeded", "False", reason, message), _RESOLVED, *progress_findings(working=None, stalled=None)),

@@ -239,7 +239,7 @@ class SessionView:
     held_by: HeldBy | None = None
     """The limit that is reached while it waits to be claimed; None when it does not wait, or for a runner only."""
     passed_over: bool = False
-    """It was wanted and could not be permitted: no runner asks for it again before it has a permit."""
+    """It could not go on when a runner wanted or might have claimed it: none gets it before it is put back in line."""
 
     @property
     def in_line(self) -> bool:

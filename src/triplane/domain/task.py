@@ -16,6 +16,7 @@ from triplane.domain.task_facts import (
     DecideByPerson,
     FailTask,
     Launch,
+    LineUp,
     OpenSession,
     Place,
     Placement,
@@ -70,7 +71,7 @@ def _next(facts: TaskFacts, round_: int) -> Plan:
 
 def _held_back(facts: TaskFacts, plan: Plan) -> Plan:
     """Nothing is launched while somebody suspends it; what is at work goes on, and is recorded and decided."""
-    launching = isinstance(plan.action, Place | OpenSession | Launch)
+    launching = isinstance(plan.action, Place | OpenSession | Launch | LineUp)
     idle = plan.action is None and plan.outlook.state in (State.QUEUED, State.RETRYING)
     if launching or (idle and plan.outlook.succeeded.reason != "Starting"):
         return Plan(None, held(facts.suspended))

@@ -76,7 +76,7 @@ class SessionFacts:
     verdict: VerdictFile | VerdictVoid | None = None
     """Of a review session whose last run succeeded."""
     wanted: bool = False
-    """A runner has asked for it (perhaps when it could not be), and only a valid permit is missing."""
+    """A runner has asked for it, and only a valid permit is missing."""
     launchable: bool = True
     """False: enough other permits lie ready, or a limit is reached. It waits until a runner asks for it."""
 
@@ -141,6 +141,13 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class LineUp:
+    """Put a session that was passed over back in line: it can go on, once a runner asks."""
+
+    session: SessionFacts
+
+
+@dataclass(frozen=True, slots=True)
 class RecordArtifacts:
     """Make the Artifacts of the outputs of a finished run."""
 
@@ -195,6 +202,7 @@ Action = (
     Place
     | OpenSession
     | Launch
+    | LineUp
     | RecordArtifacts
     | RecordAgentReview
     | DecideByPerson

@@ -8,7 +8,7 @@ from triplane.domain import retry
 from triplane.domain.conditions import rfc3339
 from triplane.domain.retry import FailedRun, Failure
 from triplane.domain.session import LIVE_RUN_STATES, HeldBy, Outcome, RunState, RunView
-from triplane.domain.task_facts import Action, FailTask, Launch, Placement, Plan, SessionFacts, TaskFacts
+from triplane.domain.task_facts import Action, FailTask, Launch, LineUp, Placement, Plan, SessionFacts, TaskFacts
 from triplane.domain.task_outlook import backing_off, in_run
 from triplane.domain.verdict import VerdictVoid
 
@@ -40,8 +40,8 @@ def drive(
     last = runs[-1] if runs else None
     if view.revoked is not None:
         return FailTask("SessionRevoked", f"Session {session.name} was revoked: {view.revoked}", round_)
-    if last is not None and last.state is RunState.PERMITTED and session.wanted:
-        return act(Launch(session, last.run, round_, findings))
+    if last is not None and last.state is RunState.PERMITTED and (session.wanted or view.passed_over):
+        return act(Launch(session, last.run, round_, findings) if session.launchable else LineUp(session))
     if last is not None and (last.state is RunState.PERMITTED or last.state in LIVE_RUN_STATES):
         return Plan(None, in_run(*_waiting_for(session, last), queued=last.state is RunState.PERMITTED))
     if last is not None and succeeded(last) and not isinstance(session.verdict, VerdictVoid):
@@ -54,6 +54,8 @@ def drive(
         if (wait := _backing_off(facts, latest, alike)) is not None:
             return wait
     number = (view.last_run.run if view.last_run is not None else 0) + 1
+    if not session.launchable and view.passed_over:
+        return act(LineUp(session))
     if not session.launchable:
         return Plan(None, in_run(*_queued(session, number), queued=True))
     return act(Launch(session, number, round_, findings))

@@ -84,13 +84,15 @@ def _capabilities_of(obj: Object) -> frozenset[str]:
 
 
 def _dependencies_of(obj: Object) -> frozenset[str]:
-    """What must be settled before a Task: in ``dependsOn``, or the source of an input."""
-    spec = _spec(obj)
-    names: list[str] = list(spec.get("dependsOn") or ())
-    for item in spec.get("inputs") or ():
-        source = item.get("from")
-        edges = [source] if source else item.get("sources") or ()
-        names.extend(edge["task"] for edge in edges if edge.get("task"))
+    """What must be settled before a Task: in ``dependsOn``, or the source of an input. Of a Node's or Workflow's own
+    steps: the Tasks outside, for ``dependsOn`` names steps there."""
+    task = obj["kind"] == "Task"
+    names: list[str] = list(_spec(obj).get("dependsOn") or ()) if task else []
+    for work in [_spec(obj)] if task else _spec(obj).get("steps") or ():
+        for item in work.get("inputs") or ():
+            source = item.get("from")
+            edges = [source] if source else item.get("sources") or ()
+            names.extend(edge["task"] for edge in edges if edge.get("task"))
     return _locals(obj, names)
 
 
@@ -117,7 +119,9 @@ FIELDS: Mapping[str, Mapping[str, Extract]] = {
         "agent": _agents_of,
         "capability": _capabilities_of,
         "step": _steps_of,
+        "dependency": _dependencies_of,
     },
+    "Workflow": {"dependency": _dependencies_of},
     "Task": {
         "graph": _by_name("graphRef"),
         "node": _node_of,

@@ -19,10 +19,11 @@ import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-import httpx
+import aiohttp
 
 from triplane.errors import (
     Conflict,
@@ -40,7 +41,11 @@ log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
-_TIMEOUT = httpx.Timeout(30.0, connect=5.0)
+_CONNECT_SECONDS, _ANSWER_SECONDS = 5.0, 30.0
+_UPLOAD_OCTETS_PER_SECOND = 64 * 1024
+"""Slower than this, an upload is broken off and tried again."""
+_KEEP_ALIVE_SECONDS = 30.0
+"""Less than the gateway keeps an idle connection."""
 _UNAVAILABLE = frozenset({429, 502, 503, 504})
 _FAILING_SECONDS = 120.0
 """How long an internal error of the gateway is taken for passing."""
@@ -76,10 +81,16 @@ class Gateway:
     def __init__(self, url: Callable[[], str | None], token: Callable[[], str | None]) -> None:
         self._url = url
         self._token = token
-        self._http = httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False, follow_redirects=False)
+        # aiohttp takes an eighth of the processor time of httpx per call: on loopback that is most of a runner's.
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEP_ALIVE_SECONDS),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            headers={"Accept-Encoding": "identity"},
+        )
 
     async def close(self) -> None:
-        await self._http.aclose()
+        await self._http.close()
 
     async def hello(self, runner: str, instance: str) -> list[tuple[str, int]]:
         """Announce a new runner process; returns the (session, run)s its earlier instances have lost."""
@@ -125,18 +136,34 @@ class Gateway:
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
         async def attempt(url: str, headers: dict[str, str]) -> dict[str, Any]:
-            response = await self._http.request(
-                method,
-                url + path,
-                content=content,
-                headers=headers | {"Content-Type": "application/json"},
-                timeout=_TIMEOUT if timeout_seconds is None else httpx.Timeout(timeout_seconds, connect=5.0),
+            octets = await self._send(
+                method, url + path, content, headers | {"Content-Type": "application/json"}, timeout_seconds
             )
-            _raise_for(response.status_code, response.content, f"{method} {path}")
-            answer = response.json() if response.content else {}
+            answer = json.loads(octets) if octets else {}
             return answer if isinstance(answer, dict) else {}
 
         return await self._persist(attempt, token, f"{method} {path}")
+
+    async def _send(
+        self,
+        method: str,
+        url: str,
+        body: bytes | AsyncIterator[bytes] | None,
+        headers: Mapping[str, str],
+        timeout_seconds: float | None = None,
+    ) -> bytes:
+        """One attempt, within ``timeout_seconds`` in all (30 s if None); the body of the answer.
+
+        Raises what the answer means, or ``aiohttp.ClientError`` or ``TimeoutError``.
+        """
+        timeout = aiohttp.ClientTimeout(total=timeout_seconds or _ANSWER_SECONDS, sock_connect=_CONNECT_SECONDS)
+        data = BytesIO(body) if isinstance(body, bytes) else body  # aiohttp warns of octets in one large piece
+        async with self._http.request(
+            method, url, data=data, headers=headers, timeout=timeout, allow_redirects=False
+        ) as response:
+            octets = await response.read()
+        _raise_for(response.status, octets, f"{method} {urlsplit(url).path}")
+        return octets
 
     async def _persist(
         self,
@@ -153,7 +180,7 @@ class Gateway:
                 if url is None or secret is None:
                     raise Unavailable("the gateway's address or this runner's token is not there yet")
                 return await attempt(_checked(url), {"Authorization": f"Bearer {secret}"})
-            except (httpx.TransportError, httpx.DecodingError, Unavailable, json.JSONDecodeError) as error:
+            except (aiohttp.ClientError, TimeoutError, Unavailable, json.JSONDecodeError, UnicodeError) as error:
                 log.warning("%s: gateway unavailable, trying again in %.1f s: %r", what, pause, error)
                 failing_since = None
             except _GatewayFailed as error:
@@ -201,8 +228,7 @@ class RunGateway:
         digest = f"sha256:{hashlib.sha256(octets).hexdigest()}"
 
         async def attempt(url: str, headers: dict[str, str]) -> None:
-            response = await self._gateway._http.put(f"{url}/v1/blobs/{digest}", content=octets, headers=headers)
-            _raise_for(response.status_code, response.content, f"PUT /v1/blobs/{digest}")
+            await self._gateway._send("PUT", f"{url}/v1/blobs/{digest}", octets, headers)
 
         await self._gateway._persist(attempt, self._secret, f"PUT /v1/blobs/{digest}")
         return digest
@@ -210,13 +236,29 @@ class RunGateway:
     async def upload(self, output: Collected) -> None:
         """Store an output under its digest."""
 
+        unreadable: list[OSError] = []
+
+        async def octets() -> AsyncIterator[bytes]:
+            try:
+                async for chunk in output.octets():
+                    yield chunk
+            except OSError as error:
+                unreadable.append(error)
+                raise
+
         async def attempt(url: str, headers: dict[str, str]) -> None:
-            response = await self._gateway._http.put(
-                f"{url}/v1/blobs/{output.digest}",
-                content=output.octets(),
-                headers=headers | {"Content-Length": str(output.size), "Content-Type": "application/octet-stream"},
-            )
-            _raise_for(response.status_code, response.content, f"PUT /v1/blobs/{output.digest}")
+            try:
+                await self._gateway._send(
+                    "PUT",
+                    f"{url}/v1/blobs/{output.digest}",
+                    octets(),
+                    headers | {"Content-Length": str(output.size), "Content-Type": "application/octet-stream"},
+                    _ANSWER_SECONDS + output.size / _UPLOAD_OCTETS_PER_SECOND,
+                )
+            except aiohttp.ClientError:
+                if unreadable:  # our own disk, not the network: asking again does not help
+                    raise unreadable[0] from None
+                raise
 
         await self._gateway._persist(attempt, self._secret, f"PUT /v1/blobs/{output.digest}")
 
@@ -224,10 +266,13 @@ class RunGateway:
         """Stream a blob into ``receive``, which is called again from the start when the connection breaks."""
 
         async def attempt(url: str, headers: dict[str, str]) -> None:
-            async with self._gateway._http.stream("GET", f"{url}/v1/blobs/{digest}", headers=headers) as response:
-                if response.status_code != 200:
-                    _raise_for(response.status_code, await response.aread(), f"GET /v1/blobs/{digest}")
-                await receive(response.aiter_bytes(1 << 20))
+            timeout = aiohttp.ClientTimeout(sock_connect=_CONNECT_SECONDS, sock_read=_ANSWER_SECONDS)
+            async with self._gateway._http.get(
+                f"{url}/v1/blobs/{digest}", headers=headers, timeout=timeout, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    _raise_for(response.status, await response.read(), f"GET /v1/blobs/{digest}")
+                await receive(response.content.iter_chunked(1 << 20))
 
         await self._gateway._persist(attempt, self._secret, f"GET /v1/blobs/{digest}")
 

@@ -1,6 +1,7 @@
 """Permits under load: few are given ahead, none is given again for nothing, and everything gets its turn."""
 
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
@@ -46,6 +47,18 @@ async def until_done(made: MemoryWorld, seconds: float) -> None:
         idle = idle + 1 if claim is None and not await made.sessions.wanted() else 0
         await answer_wanted(made)
         made.clock.advance(seconds)
+
+
+class Counted:
+    """Counts the calls of what it passes them on to."""
+
+    def __init__(self, call: Callable[[str], Awaitable[None]]) -> None:
+        self.calls = 0
+        self._call = call
+
+    async def __call__(self, session_uid: str) -> None:
+        self.calls += 1
+        await self._call(session_uid)
 
 
 def states(made: MemoryWorld) -> Counter[str]:
@@ -103,6 +116,49 @@ async def test_a_suspended_graph_does_not_stand_in_the_way_and_goes_on_later() -
     await made.settle()
     await until_done(made, 0.5)
     assert states(made) == Counter(completed=TASKS + 2)
+
+
+@pytest.mark.parametrize("where", ["Graph", "Task"])
+async def test_a_permit_given_before_it_was_suspended_is_taken_by_nobody(where: str) -> None:
+    made = world()
+    name = "g" if where == "Graph" else "t"
+    await made.settle()
+    before = await permits(made)
+    assert sum(before.values()) == 1
+    made.server.edit(where, name, suspend=True)
+    made.look()
+    await made.settle()
+    assert await made.sessions.claim("r", "i") is None
+    assert await made.sessions.wanted() == []
+    assert states(made) == Counter(blocked=1)
+    passed_over = Counted(made.sessions.pass_over)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(made.sessions, "pass_over", passed_over)
+        made.look()
+        await made.settle()
+    assert passed_over.calls == 0, "once is enough"
+    made.server.edit(where, name, suspend=False)
+    made.look()
+    await made.settle()
+    claim = await made.sessions.claim("r", "i")
+    assert claim is not None
+    assert (claim.run, claim.permit_counter) == (1, 2), "a fresh permit"
+
+
+async def test_a_crowd_that_runners_asked_for_while_suspended_is_not_launched_all_at_once() -> None:
+    made = await crowd(5 * EAGER_PERMITS)
+    made.server.edit("Graph", "g", suspend=True)
+    made.look()
+    await made.settle()
+    await until_done(made, 1.5)
+    assert await made.sessions.wanted() == []
+    before = sum((await permits(made)).values())
+    made.server.edit("Graph", "g", suspend=False)
+    made.look()
+    await made.settle()
+    assert sum((await permits(made)).values()) - before <= 2 * EAGER_PERMITS
+    await until_done(made, 0.5)
+    assert states(made) == Counter(completed=5 * EAGER_PERMITS + 1)
 
 
 @pytest.mark.parametrize("limit", [1, 3])

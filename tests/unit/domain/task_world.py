@@ -16,6 +16,7 @@ from triplane.domain.task_facts import (
     Decisions,
     FailTask,
     Launch,
+    LineUp,
     OpenSession,
     Place,
     Plan,
@@ -189,6 +190,10 @@ class World:
                 run = RunView(number, RunState.PERMITTED, 1, False, run_inputs=inputs)
                 runs = tuple(item for item in view.runs if item.run != number)
                 self.sessions[session.name] = replace(session, view=replace(view, runs=(*runs, run)), wanted=False)
+            case LineUp(session=session):
+                view = session.view
+                assert view is not None
+                self.sessions[session.name] = replace(session, view=replace(view, passed_over=False))
             case RecordArtifacts(session=session, run=run):
                 assert run.result is not None
                 self.artifacts |= {(session.uid, run.run, output.name) for output in run.result.outputs}

@@ -71,7 +71,13 @@ def test_permits_are_given_ahead(outstanding: Outstanding, permitted: bool) -> N
         pytest.param(SessionView(OFFER, ()), Outstanding(0, 0), True, id="a first run while little lies ready"),
         pytest.param(SessionView(OFFER, ()), FULL, False, id="a first run while enough lies ready"),
         pytest.param(SessionView(OFFER, (), wanted=True), FULL, True, id="a first run that a runner waits for"),
-        pytest.param(SessionView(OFFER, (), passed_over=True), FULL, True, id="a first run nobody will ask for"),
+        pytest.param(SessionView(OFFER, (), passed_over=True), FULL, False, id="one passed over, like any other"),
+        pytest.param(
+            SessionView(OFFER, (PERMITTED,), passed_over=True), FULL, False, id="a later run that was passed over"
+        ),
+        pytest.param(
+            SessionView(OFFER, (), passed_over=True), Outstanding(0, 0), True, id="one passed over, when it is quiet"
+        ),
         pytest.param(
             SessionView(OFFER, (), held_by=HeldBy.AGENT_LIMIT), Outstanding(0, 0), False, id="a first run that is held"
         ),

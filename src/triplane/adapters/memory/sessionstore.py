@@ -232,8 +232,15 @@ class MemorySessionStore:
     async def pass_over(self, session_uid: str) -> None:
         """See ``SessionStore.pass_over``."""
         session = self._sessions.get(session_uid)
-        if session is not None and session.wanted:
+        if session is not None and (session.wanted or (session.waiting and session.claimable and session.runs)):
             session.leave()
+
+    async def line_up(self, session_uid: str) -> None:
+        """See ``SessionStore.line_up``."""
+        session = self._sessions.get(session_uid)
+        if session is not None and session.claimable and not session.waiting:
+            session.waiting = True
+            self._ring()
 
     async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
         """See ``SessionStore.open_sessions``."""

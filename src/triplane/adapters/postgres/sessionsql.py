@@ -161,7 +161,14 @@ WHERE session_uid = %s AND state IN ('claimed', 'started')
 """
 CLOSE: Final = "UPDATE sessions.sessions SET closed = true, waiting = false, wanted = false WHERE uid = %s"
 
-OVERTAKE: Final = "UPDATE sessions.sessions SET waiting = false, wanted = false WHERE uid = %s AND wanted"
+_PERMITTED = "EXISTS (SELECT 1 FROM sessions.runs r WHERE r.session_uid = uid AND r.state = 'permitted')"
+OVERTAKE: Final = f"""
+UPDATE sessions.sessions SET waiting = false, wanted = false WHERE uid = %s AND (wanted OR waiting AND {_PERMITTED})
+"""
+LINE_UP: Final = f"""
+UPDATE sessions.sessions SET waiting = true WHERE uid = %s AND NOT waiting AND NOT closed AND revoked IS NULL
+    AND ({_PERMITTED} OR NOT EXISTS (SELECT 1 FROM sessions.runs r WHERE r.session_uid = uid))
+"""
 
 WANTED: Final = "SELECT uid FROM sessions.sessions WHERE wanted ORDER BY position"
 THESE: Final = "WHERE s.uid = ANY (%s)"

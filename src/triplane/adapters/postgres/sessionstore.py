@@ -277,6 +277,12 @@ class PostgresSessionStore:
         async with self._transaction(f"pass session {session_uid} over") as connection:
             await connection.execute(sql.OVERTAKE, (session_uid,))
 
+    async def line_up(self, session_uid: str) -> None:
+        """See ``SessionStore.line_up``."""
+        async with self._transaction(f"put session {session_uid} back in line") as connection:
+            if (await connection.execute(sql.LINE_UP, (session_uid,))).rowcount:
+                await connection.execute(sql.RING)
+
     async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
         """See ``SessionStore.open_sessions``."""
         of_task = "" if task_uid is None else "AND s.task_uid = %s "
