@@ -739,6 +739,19 @@ async def test_a_permit_that_nobody_claimed_is_taken_out_of_the_line_until_there
     assert (await last(store)).state is RunState.CLAIMED, "what was claimed is not taken away"
 
 
+async def test_a_permit_is_either_claimed_or_taken_out_of_the_line_when_both_are_tried_at_once(
+    subject: Subject,
+) -> None:
+    for number in range(20):
+        uid = f"s{number:02}"
+        assert await subject.store.offer(offer(uid, task=f"t{number}"))
+        await permitted(subject.store, uid)
+        claim, _ = await asyncio.gather(subject.store.claim("runner", "i1"), subject.other.pass_over(uid))
+        view = await seen(subject.store, uid)
+        assert view.passed_over is (claim is None)
+        assert view.runs[0].state is (RunState.PERMITTED if claim is None else RunState.CLAIMED)
+
+
 async def test_who_was_passed_over_can_be_put_back_at_its_place(subject: Subject) -> None:
     store = subject.store
     assert await store.offer(offer("first"))

@@ -12,7 +12,7 @@ from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.status import StatusWriter
 from triplane.domain import node_status, task_outlook
-from triplane.domain.conditions import MESSAGE_LIMIT, Finding, condition, progress_findings
+from triplane.domain.conditions import Finding, condition, progress_findings
 
 REASON = "SpecInvalid"
 
@@ -52,7 +52,7 @@ def _message(kind: str, error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     whose = "it was" if error.title == kind else f"a {error.title} that it goes by was"
     message = f"{field}: {first['msg']}: {whose} stored by a release with other rules. Correct it, or make it anew"
-    return message[:MESSAGE_LIMIT]
+    return message[:1024]
 
 
 def _of_task(message: str) -> Sequence[Finding]:

@@ -94,7 +94,7 @@ class Reconcilers:
         except ValidationError as error:
             if key.kind not in misfit.FINDINGS:
                 raise
-            return await self._misfits.tell(key, error)
+            again = await self._misfits.tell(key, error)
         if again is None and key.kind in EXPIRING:
             return await self._expiry.expire(key)
         return again

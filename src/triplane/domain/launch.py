@@ -162,18 +162,14 @@ def decide_claim(
     if session is None:
         return ClaimRefusal("it was never offered")
     uid = session.offer.session_uid
-    if session.revoked is not None:
-        return ClaimRefusal(f"session {uid} is revoked: {session.revoked}")
-    if session.closed:
-        return ClaimRefusal(f"session {uid} is closed: it gets no further run")
+    if (why := _out_of_line(session)) is not None:
+        return ClaimRefusal(f"session {uid} is {why}")
     view = next((view for view in session.runs if view.run == run), None)
     if view is None or permit is None:
         permitted = ", ".join(str(view.run) for view in session.runs) or "none"
         return ClaimRefusal(f"session {uid} has no permit for run {run} (permitted so far: {permitted})")
     if view.state is not RunState.PERMITTED:
         return ClaimRefusal(f"run {run} of session {uid} is {view.state}: a run is handed out once")
-    if session.passed_over:
-        return ClaimRefusal(f"session {uid} is held back, such as by suspend, and gets a permit when it may go on")
     if not permit.valid_at(now):
         return ClaimRefusal(
             f"permit {permit.counter} of run {run} of session {uid} has expired; a new one was asked for",
@@ -190,6 +186,14 @@ def decide_claim(
     if session.held_by is HeldBy.GLOBAL_LIMIT:
         return ClaimRefusal("there are as many live runs as max_concurrent_sessions allows")
     return None
+
+
+def _out_of_line(session: SessionView) -> str | None:
+    if session.revoked is not None:
+        return f"revoked: {session.revoked}"
+    if session.closed:
+        return "closed: it gets no further run"
+    return "held back, such as by suspend: it gets a permit when it may go on" if session.passed_over else None
 
 
 def claim_of(offer: Offer, view: RunView, runner: str, instance: str) -> Claim:

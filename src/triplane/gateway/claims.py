@@ -17,7 +17,7 @@ from triplane.domain.session import LIVE_RUN_STATES, Claim, Offer, RunState, Ses
 from triplane.domain.trace import trace_id
 from triplane.errors import Unavailable
 from triplane.gateway.answers import json_answer
-from triplane.gateway.appending import ensure_recorded
+from triplane.gateway.appending import ensure_recorded, record_news
 from triplane.gateway.auth import CallerDep, require_service
 from triplane.gateway.bell import wait_for_any
 from triplane.gateway.bodies import ClaimBody, HelloBody, read_body
@@ -94,7 +94,7 @@ async def _deliver(gateway: Gateway, request: Request, claim: Claim) -> Response
         view = await gateway.backends.sessions.get(claim.session_uid)
         if view is None:
             raise Unavailable(f"session {claim.session_uid} was claimed but cannot be read; try again")
-        await ensure_recorded(gateway.backends.log, [events.run_claimed(view, view.runs[claim.run - 1])])
+        await record_news(gateway.backends.log, events.run_claimed(view, view.runs[claim.run - 1]))
         gone = await request.is_disconnected()
     except BaseException:
         _keep(gateway, claim)

@@ -93,15 +93,19 @@ async def _segment(content: ContentStore, view: SessionView, run: int, sequence:
     return read_segment(document, session_uid=uid, run=run, sequence=sequence)
 
 
-async def earlier_observations(gateway: Gateway, uid: str, position: tuple[int, int]) -> set[str]:
-    """Ids of the observations in segments before ``position``; read from the journal once per session."""
+async def earlier_observations(
+    gateway: Gateway, uid: str, position: tuple[int, int], *, first: bool = False
+) -> set[str]:
+    """Ids of the observations in segments before ``position``; read from the journal once per session, and not at all
+    when ``first`` says that the session has none yet."""
     known = gateway.observations.get(uid)
     if known is None:
         known = {}
-        view = await session_or_404(gateway, uid)
-        for run, sequence, digest in sorted(view.record_digests):
-            segment = await _segment(gateway.backends.content, view, run, sequence, digest)
-            _note(known, segment)
+        if not first:
+            view = await session_or_404(gateway, uid)
+            for run, sequence, digest in sorted(view.record_digests):
+                segment = await _segment(gateway.backends.content, view, run, sequence, digest)
+                _note(known, segment)
         if len(gateway.observations) >= _MAX_SESSIONS:
             gateway.observations.clear()
         gateway.observations[uid] = known

@@ -15,7 +15,7 @@ from triplane.domain.journal import clean_json, number_records, times_off
 from triplane.domain.session import LIVE_RUN_STATES, RunResult, RunState, RunView, SessionView
 from triplane.errors import Conflict, IdReused, InvalidInput, NotFound, SequenceGap
 from triplane.gateway.answers import json_answer, run_ended
-from triplane.gateway.appending import ensure_recorded
+from triplane.gateway.appending import ensure_recorded, record_news
 from triplane.gateway.auth import CallerDep, live_run_of, require_person, require_run, run_of
 from triplane.gateway.bodies import FinishBody, RecordsBody, RenewBody, StartBody, read_body
 from triplane.gateway.config import RECORDS_LIMIT
@@ -77,13 +77,14 @@ async def records(uid: str, run: RunNumber, request: Request, gateway: GatewayDe
             f"run {run} of session {uid}: segment {body.sequence} came, {expected} is next; send that one",
             expected=expected,
         )
-    seen = await earlier_observations(gateway, uid, (run, body.sequence))
+    first = run == 1 and now.records == 0
+    seen = await earlier_observations(gateway, uid, (run, body.sequence), first=first)
     segment = number_records(uid, run, body.sequence, body.records, seen)
     digest = await gateway.backends.content.store(segment.octets())
     held = body.held_milliseconds / 1000
     receipt = await gateway.backends.sessions.record(uid, run, body.sequence, digest, held_seconds=held)
     note_observations(gateway, segment)
-    await ensure_recorded(gateway.backends.log, [events.run_recorded(view, run, receipt.sequence, receipt.digest)])
+    await record_news(gateway.backends.log, events.run_recorded(view, run, receipt.sequence, receipt.digest))
     answer = {"sequence": receipt.sequence, "digest": receipt.digest}
     if off := times_off(segment.records, *run_time(gateway, view, run)):
         answer["warning"] = f"{off} records say times outside of their run; readers see the server's time instead"

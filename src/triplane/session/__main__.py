@@ -13,7 +13,6 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from triplane.eventloop import run as run_loop
 from triplane.logging import configure_logging
 from triplane.session.runner import RunnerConfig, run
 from triplane.settings import Settings
@@ -46,7 +45,7 @@ def main() -> int:
     configure_logging(settings.log_level)
     for name in [name for name in os.environ if name.startswith("TRIPLANE_")]:
         del os.environ[name]  # what is said to the runner is not said again to anything it starts
-    run_loop(_until_stopped(config_of(settings)))
+    asyncio.run(_until_stopped(config_of(settings)))
     return 0
 
 

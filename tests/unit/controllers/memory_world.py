@@ -24,7 +24,7 @@ NAMESPACE = "team"
 WRITES = frozenset(
     {
         "create", "append", "apply", "link", "offer", "permit", "revoke", "close_session", "write_status", "update",
-        "store", "own_blob", "delete",
+        "store", "own_blob", "delete", "pass_over", "line_up",
     }
 )  # fmt: skip
 

@@ -473,6 +473,63 @@ async def test_a_lost_plan_is_told_and_never_replaced_by_another() -> None:
     assert await made.types() == ["node.planned"]
 
 
+async def lost(made: NodeWorld) -> None:
+    """The plans are gone, and the operator begins anew."""
+    for item in await made.log.query():
+        if item.entry["type"] == "node.planned":
+            await made.content.delete(item.entry["data"]["planDigest"])
+    made.start()
+    await made.run(2)
+
+
+async def test_a_node_whose_plan_is_lost_can_be_cancelled_and_ends_with_its_tasks() -> None:
+    made = NodeWorld()
+    made.apply("Graph", "g")
+    queued(made, "first")
+    made.clock.seconds += 1
+    await made.run(2)
+    queued(made, "second")
+    await lost(made)
+    assert "Cancel or delete it" in made.condition("first", "Stalled")["message"]
+    made.edit("Node", "first", cancel=True)
+    await made.run(2)
+    assert made.condition("first", "Stalled")["reason"] == "PlanLost"
+    assert made.tasks() == ["first-a"]
+    await finish(made, "first", "cancelled")
+    assert made.node("first")["status"]["state"] == "cancelled"
+    assert made.succeeded("first") == ("False", "Cancelled")
+    await made.run(2)
+    assert made.tasks() == ["first-a", "second-a"], "its queue goes on"
+
+
+async def test_a_node_whose_plan_is_lost_can_be_replaced() -> None:
+    made = NodeWorld()
+    made.apply("Graph", "g")
+    queued(made, "first")
+    made.clock.seconds += 1
+    await made.run(2)
+    await lost(made)
+    queued(made, "second", "Replace")
+    await made.run(2)
+    await finish(made, "first", "cancelled")
+    await made.run(2)
+    assert made.succeeded("first") == ("False", "Replaced")
+    assert made.tasks() == ["first-a", "second-a"]
+
+
+async def test_a_node_whose_plan_is_lost_still_fails_fast() -> None:
+    made = world(steps=steps("a", "b"), failureMode="FailFast")
+    await made.run(10)
+    await lost(made)
+    await made.stand("n-a", "failed", "HarnessFailed")
+    await made.run(2)
+    assert "node.aborted" in await made.types()
+    await made.stand("n-b", "cancelled", "FailFast")
+    await made.run(2)
+    assert made.node()["status"]["state"] == "failed"
+    assert made.succeeded() == ("False", "FailFast")
+
+
 @pytest.mark.parametrize("ttl", [0, 30])
 async def test_a_finished_node_is_deleted_when_its_time_is_up(ttl: int) -> None:
     made = world(steps=steps("a"), ttlSecondsAfterFinished=ttl)
@@ -484,6 +541,23 @@ async def test_a_finished_node_is_deleted_when_its_time_is_up(ttl: int) -> None:
         assert ("Node", NAMESPACE, "n") in made.server.objects
         made.start()  # the timer dies with the process, not the intent
         await made.run(10)
+    assert ("Node", NAMESPACE, "n") not in made.server.objects
+
+
+@pytest.mark.parametrize("by", ["its own steps", "a Workflow"])
+async def test_work_that_a_node_will_need_is_kept_past_its_time(by: str) -> None:
+    made = world(steps=steps("a"), ttlSecondsAfterFinished=0)
+    needing = [{**STEP, "name": "s", "inputs": [{"name": "i", "from": {"task": "n-a", "output": "report"}}]}]
+    if by == "a Workflow":
+        made.apply("Workflow", "w", steps=needing)
+    own = {"steps": needing} if by == "its own steps" else {"workflowRef": {"name": "w"}}
+    made.apply("Node", "later", **REF, **own, suspend=True)
+    await made.run(10)
+    await made.stand("n-a", "completed", "Accepted")
+    await made.run(60)
+    assert made.tasks() == ["n-a"]
+    made.edit("Node", "later", cancel=True)
+    await made.run(20)
     assert ("Node", NAMESPACE, "n") not in made.server.objects
 
 

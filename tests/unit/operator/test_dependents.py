@@ -133,6 +133,12 @@ def test_a_task_wakes_those_that_depend_on_it_when_it_is_in_a_cycle_and_when_it_
     assert "Task/later" not in concerns(index, blocked, waiting)
 
 
+def test_the_end_of_a_graph_wakes_what_is_unfinished_in_it(index: Index) -> None:
+    index.put(make("Task", "over", spec={"graphRef": {"name": "g"}}, status=conditions(Succeeded="True")))
+    woken = {f"{key.kind}/{key.name}" for key in concerned(index, Change("Graph", GRAPH, None))}
+    assert woken == {"Graph/g", "Node/n", "Task/t", "Task/later"}
+
+
 def test_the_end_of_a_node_wakes_the_next_of_its_queue_alone(index: Index) -> None:
     def queued(name: str, second: int, graph: str = "g", **parts: Any) -> dict[str, Any]:
         node = make("Node", name, spec={"graphRef": {"name": graph}, "queue": {"name": "q"}}, **parts)

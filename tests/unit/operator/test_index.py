@@ -105,6 +105,9 @@ WORK = {
 }
 
 
+STEPS = {"steps": [{"name": "s", "inputs": [{"name": "a", "from": {"task": "outside", "output": "o"}}]}]}
+
+
 @pytest.mark.parametrize(
     ("obj", "field", "value"),
     [
@@ -135,6 +138,8 @@ WORK = {
         (make("Task", "x", spec=WORK), "dependency", "team/before"),
         (make("Task", "x", spec=WORK), "dependency", "team/one"),
         (make("Task", "x", spec=WORK), "dependency", "team/other"),
+        (make("Node", "x", spec=STEPS), "dependency", "team/outside"),
+        (make("Workflow", "x", spec=STEPS), "dependency", "team/outside"),
         (make("Node", "x", spec={"workflowRef": {"name": "w"}}), "workflow", "team/w"),
         (make("Node", "x", spec={"graphRef": {"name": "g"}, "queue": {"name": "q"}}), "queue", "team/g/q"),
         (make("Node", "x", spec={"steps": [{"name": "s"}]}), "step", "team/x-s"),

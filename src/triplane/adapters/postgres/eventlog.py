@@ -30,12 +30,17 @@ POLL_SECONDS = 1.0
 _PAGE = 500
 _REMEMBERED = 2048
 """Entries found by their ids that are kept in memory."""
+_STREAM_PAUSE_SECONDS = 0.02
+"""What is appended within this time of a wake-up is read with one statement."""
 _NOTIFY_PAUSE_SECONDS = 0.01
 """Under load, one wake-up for several batches."""
 
+# OFFSET 0 keeps the inner query whole, so that it is planned as the lookup of one entry. As a plain join it was
+# planned, while the tables were empty, to go through all entries of the origin for each id, and that plan is kept.
 _GET = """
     SELECT e.seq, e.octets, e.leaf
-    FROM log.entry_ids i JOIN log.entries e ON e.origin = i.origin AND e.seq = i.seq
+    FROM log.entry_ids i CROSS JOIN LATERAL (
+        SELECT seq, octets, leaf FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e
     WHERE i.origin = %s AND i.id = ANY (%s)"""
 _HEAD = "SELECT size, leaf FROM log.heads WHERE origin = %s"
 _EPOCH = """
@@ -142,6 +147,7 @@ class PostgresEventLog:
                 if len(page) < _PAGE:
                     after = max(after, size - 1)
                     await waiter.wait(POLL_SECONDS)
+                    await asyncio.sleep(_STREAM_PAUSE_SECONDS)
 
     async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
         """See ``EventLog.verify_chain``. Without ``last`` it goes on to the head, entries appended meanwhile

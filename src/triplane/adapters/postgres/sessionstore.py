@@ -297,8 +297,9 @@ class PostgresSessionStore:
     async def own_blob(self, namespace: str, digest: str) -> None:
         """See ``SessionStore.own_blob``."""
         check_blob_owner(namespace, digest)
-        async with self._transaction(f"note that {digest} was put in namespace {namespace}") as connection:
-            await connection.execute(sql.OWN_BLOB, (namespace, digest))
+        with translated(f"note that {digest} was put in namespace {namespace}"):
+            async with self._pool.connection() as connection:  # one statement is a transaction by itself
+                await connection.execute(sql.OWN_BLOB, (namespace, digest))
 
     async def owns_blob(self, namespace: str, digest: str) -> bool:
         """See ``SessionStore.owns_blob``."""
