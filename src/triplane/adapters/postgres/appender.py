@@ -1,10 +1,9 @@
 """One append transaction after another, on a connection of its own.
 
-A batch of the only writer goes in a single statement behind the head as this process left it. Where another writer
-came in between, or an id is recorded already, it takes the head row, looks, and appends in that transaction: then it
-cannot be overtaken. So do the batches after it, until one finds the head where this process left it: while two write in
-turns, the single statement would mostly be in vain. Everything is idempotent by event id, so an append whose commit may
-or may not have happened is simply run again: what is recorded answers.
+A batch first tries in a single statement behind the head as this process left it. Where another writer came in
+between, or an id is recorded already, it takes the head row, looks, and appends in that transaction: then it cannot be
+overtaken. Everything is idempotent by event id, so an append whose commit may or may not have happened is simply run
+again: what is recorded answers.
 """
 
 import asyncio
@@ -66,8 +65,6 @@ class Appender:
         self._now = now
         self._connection: _Connection | None = None
         self._head: _Head | None = None
-        self._alone = True
-        """Nobody else has written since this process did."""
 
     async def commit(self, calls: list[Call]) -> Outcomes:
         """Append what is new of the calls, durably. Outlasts a lost connection for ``RETRY_SECONDS``.
@@ -103,7 +100,7 @@ class Appender:
     async def _try(self, calls: list[Call]) -> Outcomes:
         with translated("append to the log"):
             connection = await self._connected()
-            if self._head is not None and self._alone:
+            if self._head is not None:
                 arrangement = arrange(calls, {})
                 receipts = await self._append(connection, arrangement, self._head, transaction=False)
                 if receipts is not None:
@@ -121,8 +118,6 @@ class Appender:
             row = await cursor.fetchone()
         assert row is not None
         *head, known_ids = row
-        if self._head is not None:
-            self._alone = _Head(*head) == self._head
         known = await self._known(connection, known_ids) if known_ids else {}
         arrangement = arrange(calls, known)
         receipts = await self._append(connection, arrangement, _Head(*head), transaction=True)
@@ -143,7 +138,7 @@ class Appender:
         sealed = seal_all(fresh, head.size, head.leaf.hex(), moment)
         failpoint("log.append.before_commit")
         if not await self._send(connection, [body.id for body in fresh], head, sealed, transaction=transaction):
-            self._alone = False
+            self._head = None
             return None
         failpoint("log.append.after_commit")
         self._head = _Head(head.size + len(sealed), sealed[-1].leaf, moment)

@@ -1,0 +1,34 @@
+"""Looking an entry up by its id costs the same however long the log is: also by a plan made while it was empty."""
+
+import json
+from typing import Any
+
+import pytest
+from tests.conftest import Database
+
+from triplane.adapters.postgres.appender import _KNOWN
+from triplane.adapters.postgres.eventlog import _GET
+
+
+@pytest.mark.parametrize("query", [pytest.param(_GET, id="entries"), pytest.param(_KNOWN, id="receipts")])
+def test_an_entry_is_looked_up_by_its_number(database: Database, query: str) -> None:
+    with database.superuser() as connection:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.execute("SET enable_seqscan = off")
+        prepared = query.replace("%s", "$1", 1).replace("%s", "$2", 1)
+        connection.execute(f"PREPARE looked_up (text, text[]) AS {prepared}")
+        row = connection.execute("EXPLAIN (FORMAT JSON) EXECUTE looked_up ('o', ARRAY['a', 'b'])").fetchone()
+
+    assert row is not None
+    plan = row[0] if isinstance(row[0], list) else json.loads(row[0])
+    conditions = _conditions(plan[0]["Plan"], "entries")
+    assert conditions, f"the entries are not looked up by an index: {plan}"
+    assert all("(seq = i.seq)" in condition for condition in conditions), conditions
+
+
+def _conditions(node: dict[str, Any], table: str) -> list[str]:
+    """How the table is searched, wherever in the plan."""
+    found = [node.get("Index Cond", "")] if node.get("Relation Name") == table else []
+    for child in node.get("Plans", ()):
+        found += _conditions(child, table)
+    return found
