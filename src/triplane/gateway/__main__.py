@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 import uvicorn
 
-from triplane import endpoints, eventloop
+from triplane import endpoints
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
@@ -71,7 +71,7 @@ def main() -> int:
         print(f"triplane gateway: {error}", file=sys.stderr)
         return 2
     try:
-        return eventloop.run(serve(settings))
+        return asyncio.run(serve(settings))
     except InvalidInput as error:
         _log.error("the gateway cannot start", error=str(error))
         return 2

@@ -22,6 +22,7 @@ class Later(Generic[K]):
         self._heap: list[tuple[float, int, K]] = []
         self._wishes = 0
         self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = 0.0
 
     def add(self, key: K, delay: float) -> None:
         """Ring after ``delay`` seconds, unless it will ring earlier anyway."""
@@ -61,12 +62,13 @@ class Later(Generic[K]):
             heapq.heappop(self._heap)
         due = self._heap[0][0] if self._heap else None
         if self._alarm is not None:
-            if due is not None and self._alarm.when() <= due:
+            if due is not None and self._alarm_at <= due:
                 return  # it rings early enough, and is set again then
             self._alarm.cancel()
             self._alarm = None
         if due is not None:
             self._alarm = asyncio.get_running_loop().call_at(due, self._wake)
+            self._alarm_at = due
 
     def _wake(self) -> None:
         self._alarm = None

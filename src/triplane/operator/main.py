@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from triplane import endpoints, eventloop
+from triplane import endpoints
 from triplane.adapters.cel.expressions import CelExpressions
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.kube.cluster import KubeCluster
@@ -53,7 +53,7 @@ def main() -> int:
         print(f"triplane operator: {error}", file=sys.stderr)
         return EXIT_UNUSABLE
     try:
-        return eventloop.run(run(settings))
+        return asyncio.run(run(settings))
     except TriplaneError as error:
         code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         # Expected ends: their message says what to do, a traceback would bury it.

@@ -67,6 +67,8 @@ def main() -> int:
     order = json.loads(Path(os.environ["TRIPLANE_WORK_ORDER"]).read_text(encoding="utf-8"))
     inputs = {entry["name"]: json.loads(Path(entry["path"]).read_text("utf-8")) for entry in order["inputs"]}
     wanted = inputs.get("range")
+    what = f"counting {wanted['from']} to {wanted['to']}" if wanted else f"adding up {len(inputs['parts'])} parts"
+    print(json.dumps({"type": "progress", "message": what, "percent": 10}), flush=True)
     made = census(wanted["from"], wanted["to"]) if wanted else together(inputs["parts"])
     Path(order["outputs"][0]["path"]).write_text(json.dumps(made, sort_keys=True) + "\n", encoding="utf-8")
     well = f"{made['primes']} primes from {made['from']} to {made['to']}"

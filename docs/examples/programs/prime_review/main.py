@@ -64,6 +64,7 @@ def main() -> int:
     low, high = asked(inputs)
     if high >= EXACT_BELOW:
         sys.exit(f"{high} is beyond what these bases decide")
+    print(json.dumps({"type": "progress", "message": f"testing {low} to {high}", "percent": 10}), flush=True)
     subject = order["review"]["subjects"][0]
     said, wanted = json.loads(Path(subject["path"]).read_text("utf-8")), expected(low, high)
     findings = [
