@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from triplane.api.policy import PolicySpec
 from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
+from triplane.domain.policy import PolicyDecision, PolicyProblem, PolicyRequest
 from triplane.domain.resourcegraph import Direction as Direction
 from triplane.domain.resourcegraph import Edge as Edge
 from triplane.domain.resourcegraph import GraphChange as GraphChange
@@ -24,9 +26,12 @@ from triplane.domain.session import (
     OpenSession,
     Outstanding,
     Permit,
+    Question,
     RecordReceipt,
     RunResult,
     SessionView,
+    Spent,
+    Usage,
 )
 
 
@@ -332,6 +337,35 @@ class SessionStore(Protocol):
         it was passed over."""
         ...
 
+    async def void_permits(self, namespace: str | None, reason: str) -> int:
+        """Void every permit in this namespace (None: everywhere) that was decided before and nobody has claimed: a
+        Policy or an authority above has changed. Returns the new revocation revision. Running sessions go on; those
+        that lost a permit are marked as wanted if a runner had asked."""
+        ...
+
+    async def report(self, session_uid: str, run: int, usage: Usage) -> None:
+        """What a live run has used so far, as its host counts; never lowers what was reported. Ignored when the run
+        is over."""
+        ...
+
+    async def spent(self, uids: Collection[str]) -> Mapping[str, Spent]:
+        """Of these Tasks, Nodes and Graphs; one round trip. One that has spent nothing is there with zeros."""
+        ...
+
+    async def ask(self, question: Question) -> Question:
+        """Note that a call waits for a person (``asked_at`` and ``until`` are set anew by the store's clock: ``until -
+        asked_at`` is kept). Asked before with the same digest: what is kept, with its answer. ``Conflict`` with
+        another digest, or when the run is not live."""
+        ...
+
+    async def answer(self, session_uid: str, invocation: str, *, approved: bool, review: str, principal: str) -> bool:
+        """Record the answer once; False when it was answered before, or is past its time."""
+        ...
+
+    async def questions(self, session_uids: Collection[str]) -> Sequence[Question]:
+        """All of these sessions, by (session, asked_at, invocation)."""
+        ...
+
     async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
         """Sessions neither revoked nor closed, oldest first; of one Task, or all."""
         ...
@@ -515,6 +549,21 @@ class Expressions(Protocol):
     async def evaluate(self, expression: str, variables: Mapping[str, Any]) -> bool:
         """Its value. Raises ``InvalidExpression``: it does not compile, fails on these values (a missing key, a
         wrong type), or takes too long."""
+        ...
+
+
+class PolicyEngine(Protocol):
+    """Policies in CEL, compiled and evaluated where they can do no harm: bounded in size, nesting, time."""
+
+    async def problems(self, spec: PolicySpec) -> Sequence[PolicyProblem]:
+        """What keeps this Policy from being used: each expression that does not compile, has the wrong type, or costs
+        too much, with its field and position. Empty: it can be used."""
+        ...
+
+    async def decide(self, policies: Sequence[Mapping[str, Any]], request: PolicyRequest) -> PolicyDecision:
+        """Ask every one of these Policy objects that binds and matches the request (``domain.policy.binds``). An
+        expression that fails, or takes too long, is a violation of its Policy (fail closed, as ``failurePolicy:
+        Fail``). Raises ``Unavailable`` when none can be asked."""
         ...
 
 

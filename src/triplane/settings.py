@@ -58,6 +58,11 @@ class Settings(BaseSettings):
     """Service token; the file `secrets/token_<name>` when absent."""
     programs: Path | None = None
     """Directory of approved harness programs (runner)."""
+    shared: Path | None = None
+    """Folder whose parts sessions may see where authority grants paths (runner); none when absent."""
+    authority: Path | None = None
+    """YAML file with the ceiling of all authority (`mayUse`, `mayDelegate`; operator and admission); the built-in one
+    of docs/reference/authority.md when absent."""
     runner: str = "local"
     """Name of the runner; the log and the sessions' status show it."""
     runner_slots: int = Field(default=4, ge=1, le=64)

@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from triplane.api.authority import Authority
 from triplane.api.meta import Column, Conditions, KindInfo, LocalRef, Model, Resource, StatusModel
 from triplane.api.text import Line, LocalName
 
@@ -33,6 +34,12 @@ class AgentSpec(Model):
     model: Annotated[
         Line | None,
         Field(description="Model the harness is told to use; recorded as declared, never as proven."),
+    ] = None
+    model_family: Annotated[
+        LocalName | None, Field(description="Family of the model, as declared; `distinctModelFamily` compares it.")
+    ] = None
+    authority: Annotated[
+        Authority | None, Field(description="What it may use, whatever a Task grants; absent: the installation's.")
     ] = None
     max_concurrent_sessions: Annotated[
         int | None, Field(ge=1, le=1000, description="Sessions of it at work at once; absent: no limit of its own.")

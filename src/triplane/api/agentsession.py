@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from triplane.api.authority import Grant
 from triplane.api.meta import (
     Column,
     Conditions,
@@ -39,6 +40,8 @@ class AgentSessionSpec(Model):
         ObjectName | None,
         Field(description="Earlier session of the Task whose frozen snapshot no longer held."),
     ] = None
+    authority: Annotated[Grant, Field(description="What the session may use, settled when it was placed; every axis.")]
+    authority_digest: Annotated[Digest, Field(description="Digest of `authority` (JCS).")]
     snapshot_digest: Annotated[Digest, Field(description="Digest of the frozen snapshot (JCS of `snapshot`).")]
     snapshot: Annotated[
         list[Material],

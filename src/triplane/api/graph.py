@@ -4,6 +4,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from triplane.api.authority import Authority
 from triplane.api.meta import Column, Conditions, KindInfo, Model, Phase, Resource, StatusModel
 from triplane.api.text import Line, Prose
 
@@ -20,6 +21,9 @@ class GraphSpec(Model):
 
     title: Annotated[Line | None, Field(description="Short title, shown by `triplane status`.")] = None
     workstream: Annotated[Workstream | None, Field(description="The outcome, in words.")] = None
+    authority: Annotated[
+        Authority | None, Field(description="What everything beneath may use and be given; absent: the installation's.")
+    ] = None
     suspend: Annotated[
         bool, Field(description="While true no run is launched under it; runs that are at work go on.")
     ] = False

@@ -209,6 +209,17 @@ class Verdict(StrEnum):
     REJECT = "Reject"
 
 
+class Gate(StrEnum):
+    """What a Review gives leave to."""
+
+    OUTPUTS = "Outputs"
+    """The outputs of a round are accepted."""
+    LAUNCH = "Launch"
+    """A producing session may begin; its subject is `snapshot`, the digest of what was frozen."""
+    TOOL = "Tool"
+    """One call of a tool may be made; its subject is the invocation, the digest of tool and arguments."""
+
+
 class Subject(Model):
     """One output by name and digest: what a verdict or an acceptance is bound to."""
 
@@ -217,14 +228,45 @@ class Subject(Model):
 
 
 class ReviewPolicy(Model):
-    """Who reviews the outputs of a Task. At most one of the three; absent means capability `review`."""
+    """Who reviews the outputs of a Task: agents, people, or both; absent means one Agent with capability `review`."""
 
     agent_ref: Annotated[LocalRef | None, Field(description="This Agent reviews.")] = None
     capability: Annotated[LocalName | None, Field(description="Any independent Agent with it reviews.")] = None
     people: Annotated[
         list[UserName] | None,
-        Field(max_length=32, min_length=1, description="One of these users (authenticated names) reviews."),
+        Field(max_length=32, min_length=1, description="These users (authenticated names) may review."),
     ] = None
+    reviewers: Annotated[
+        int,
+        Field(
+            ge=1,
+            le=8,
+            description="How many different reviewers must approve, of different controlling users; with agents and "
+            "people named, at least one of each. One rejection rejects the round.",
+        ),
+    ] = 1
+    distinct_model_family: Annotated[
+        bool, Field(description="An Agent that reviews must declare another modelFamily than the producer.")
+    ] = False
+
+
+class ApprovalDefault(StrEnum):
+    """What happens when nobody has answered in time."""
+
+    DENY = "Deny"
+    APPROVE = "Approve"
+
+
+class ApprovalPolicy(Model):
+    """A person's leave before a producing session is launched (a Review with gate Launch)."""
+
+    people: Annotated[
+        list[UserName], Field(min_length=1, max_length=32, description="Users (authenticated names) who may approve.")
+    ]
+    timeout_seconds: Annotated[
+        int | None, Field(ge=1, le=2592000, description="How long to wait; absent: for ever.")
+    ] = None
+    on_timeout: Annotated[ApprovalDefault, Field(description="What happens then.")] = ApprovalDefault.DENY
 
 
 class MaterialBasis(StrEnum):

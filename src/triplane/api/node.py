@@ -5,6 +5,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
+from triplane.api.authority import Authority
 from triplane.api.meta import (
     Column,
     Conditions,
@@ -88,6 +89,9 @@ class NodeSpec(Model):
         FailureMode.ISOLATE
     )
     queue: Annotated[Queue | None, Field(description="Keeps an order among Nodes; absent: none.")] = None
+    authority: Annotated[
+        Authority | None, Field(description="What its steps may use and be given; within what its Graph delegates.")
+    ] = None
     suspend: Annotated[
         bool, Field(description="While true no run of any step is launched; runs that are at work go on.")
     ] = False

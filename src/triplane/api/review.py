@@ -4,14 +4,15 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from triplane.api.meta import Column, KindInfo, Model, ObjectRef, Resource, Rule, Subject, Verdict
+from triplane.api.meta import Column, Gate, KindInfo, Model, ObjectRef, Resource, Rule, Subject, Verdict
 from triplane.api.text import Line
 
 
 class ReviewSpec(Model):
     """The verdict. Immutable; there is no status."""
 
-    task_ref: Annotated[ObjectRef, Field(description="The Task whose outputs were reviewed.")]
+    task_ref: Annotated[ObjectRef, Field(description="The Task it is about.")]
+    gate: Annotated[Gate, Field(description="What the verdict is on.")] = Gate.OUTPUTS
     round: Annotated[int, Field(ge=1, description="The review round the verdict is for.")]
     verdict: Annotated[Verdict, Field(description="Approve or Reject.")]
     subjects: Annotated[
@@ -46,6 +47,7 @@ class Review(Resource):
         short_names=("trv",),
         columns=(
             Column("Verdict", ".spec.verdict"),
+            Column("Gate", ".spec.gate"),
             Column("Task", ".spec.taskRef.name"),
             Column("Round", ".spec.round", "integer"),
             Column("Agent", ".spec.agentRef.name"),
@@ -55,6 +57,10 @@ class Review(Resource):
         selectable=(".spec.verdict",),
         spec_rules=(
             Rule("self == oldSelf", "the spec of a Review is immutable: make another Review"),
+            Rule(
+                "!has(self.sessionRef) || self.gate == 'Outputs'",
+                "leave to launch or to call a tool is given by people: leave sessionRef out",
+            ),
             Rule("has(self.sessionRef) == has(self.agentRef)", "sessionRef and agentRef go together"),
             Rule(
                 "self.verdict != 'Reject' || (has(self.findings) && size(self.findings) > 0)",

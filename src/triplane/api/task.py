@@ -7,6 +7,7 @@ from pydantic import Field
 from triplane.api.meta import (
     Column,
     Conditions,
+    Gate,
     KindInfo,
     LocalRef,
     Phase,
@@ -14,6 +15,7 @@ from triplane.api.meta import (
     Rule,
     State,
     StatusModel,
+    Subject,
     WaitingReason,
 )
 from triplane.api.text import PLAIN_TEXT, Digest, Line, LocalName, ObjectName, UserName
@@ -43,6 +45,10 @@ IMMUTABLE_WORK = tuple(
         "parameters",
         "inputs",
         "outputs",
+        "capabilityParameters",
+        "tools",
+        "secrets",
+        "paths",
     )
 )
 """What was asked for stays; who reviews, how often and how long may still be changed."""
@@ -93,6 +99,15 @@ class TaskOutput(StatusModel):
     artifact: Annotated[ObjectName, Field(description="The Artifact object.")]
 
 
+class GateStatus(StatusModel):
+    """A gate that waits for a person."""
+
+    gate: Annotated[Gate, Field(description="Launch or Tool.")]
+    subjects: Annotated[list[Subject], Field(max_length=64, description="What the Review must name, by digest.")]
+    since: Annotated[str, Field(max_length=64, description="Since when it waits (RFC 3339).")]
+    until: Annotated[str | None, Field(max_length=64, description="When its default takes effect.")] = None
+
+
 class TaskStatus(StatusModel):
     """What the operator observed."""
 
@@ -127,6 +142,12 @@ class TaskStatus(StatusModel):
     ] = 0
     findings: Annotated[
         list[Line], Field(default_factory=list, max_length=20, description="Findings of the last rejection.")
+    ]
+    approval: Annotated[
+        GateStatus | None, Field(description="What a person must give leave to now; `triplane review approve` does.")
+    ] = None
+    approvals: Annotated[
+        list[str], Field(default_factory=list, max_length=8, description="Who has approved this round so far.")
     ]
     conditions: Conditions
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from triplane.api.meta import InputType, LocalRef, Model, Output, ReviewPolicy, Rule
-from triplane.api.text import PLAIN_POINTER, PLAIN_TEXT, Digest, Line, LocalName, ObjectName, Prose
+from triplane.api.authority import Authority, PathUse, SecretUse
+from triplane.api.meta import ApprovalPolicy, InputType, LocalRef, Model, Output, ReviewPolicy, Rule
+from triplane.api.text import CAPABILITY_REF, PLAIN_POINTER, PLAIN_TEXT, Digest, Line, LocalName, ObjectName, Prose
 
 MAX_STEPS = 256
 """Steps of one Workflow or Node."""
@@ -25,6 +26,8 @@ MAX_CONDITION = 1024
 
 Condition_ = Annotated[str, Field(min_length=1, max_length=MAX_CONDITION, pattern=PLAIN_TEXT)]
 """A CEL expression with a boolean value over ``steps`` and ``parameters`` (docs/reference/conditions-in-cel.md)."""
+CapabilityRef = Annotated[str, Field(min_length=1, max_length=70, pattern=CAPABILITY_REF)]
+"""``name`` (its newest published version) or ``name@version``."""
 Pointer = Annotated[str, Field(max_length=256, pattern=PLAIN_POINTER)]
 """A JSON Pointer (RFC 6901); the empty one is the whole document."""
 
@@ -116,12 +119,17 @@ class Work(Model):
     ] = None
     agent_ref: Annotated[LocalRef | None, Field(description="The Agent that does the work.")] = None
     required_capabilities: Annotated[
-        list[LocalName] | None,
+        list[CapabilityRef] | None,
         Field(
             max_length=16,
-            description="Capabilities the Agent must have; an output contract of a Capability of that name holds.",
+            description="Capabilities the Agent must have, as `name` or `name@version`; the lens of a Capability of "
+            "that name holds: its instructions and contracts.",
             json_schema_extra=_SET,
         ),
+    ] = None
+    capability_parameters: Annotated[
+        dict[str, Annotated[str, Field(max_length=4096, pattern=PLAIN_TEXT)]] | None,
+        Field(max_length=64, description="Values of the parameters `[[label]]` of the required Capabilities."),
     ] = None
     model: Annotated[Line | None, Field(description="Model to use instead of the Agent's.")] = None
     when: Annotated[
@@ -138,6 +146,36 @@ class Work(Model):
             description="Outputs the run must leave, beside those its Capabilities' contracts name.",
             json_schema_extra=_BY_NAME,
         ),
+    ] = None
+    tools: Annotated[
+        list[ObjectName] | None,
+        Field(
+            max_length=32,
+            description="Tools the run is offered; it launches only where authority grants them.",
+            json_schema_extra=_SET,
+        ),
+    ] = None
+    secrets: Annotated[
+        list[SecretUse] | None,
+        Field(
+            max_length=16,
+            description="Secrets the harness needs; it launches only where authority grants them.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["env"]},
+        ),
+    ] = None
+    paths: Annotated[
+        list[PathUse] | None,
+        Field(
+            max_length=16,
+            description="What the run sees of the runner's shared folder; it launches only where authority grants it.",
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["path"]},
+        ),
+    ] = None
+    authority: Annotated[Authority | None, Field(description="What it may use; within what its parent delegates.")] = (
+        None
+    )
+    approval: Annotated[
+        ApprovalPolicy | None, Field(description="A person's leave, before a producing session is launched.")
     ] = None
     review: Annotated[ReviewPolicy | None, Field(description="Who reviews; default: capability `review`.")] = None
     max_retries: Annotated[
@@ -190,9 +228,13 @@ ONE_ASSIGNEE = Rule(
     "name an agentRef, or requiredCapabilities to choose an Agent by",
 )
 ONE_REVIEWER = Rule(
-    "!has(self.review) || [has(self.review.agentRef), has(self.review.capability), has(self.review.people)]"
-    ".filter(x, x).size() <= 1",
-    "name at most one of review.agentRef, review.capability and review.people",
+    "!has(self.review) || !has(self.review.agentRef) || !has(self.review.capability)",
+    "name at most one of review.agentRef and review.capability",
+)
+ENOUGH_REVIEWERS = Rule(
+    "!has(self.review) || !has(self.review.people) || self.review.reviewers > "
+    "(has(self.review.agentRef) || has(self.review.capability) ? 1 : 0)",
+    "with review.people beside agentRef or capability, review.reviewers must be 2 or more: one of each reviews",
 )
 ONE_SOURCE = Rule(
     "!has(self.inputs) || self.inputs.all(i, [has(i.digest), has(i.value), has(i.from), has(i.sources)]"
@@ -222,6 +264,7 @@ PARAMETER_NAMES = Rule(
 WORK_RULES = (
     ONE_ASSIGNEE,
     ONE_REVIEWER,
+    ENOUGH_REVIEWERS,
     ONE_SOURCE,
     MERGED_SOURCES,
     RESERVED_INPUT,

@@ -58,6 +58,8 @@ class Offer:
     role: str
     snapshot_digest: str
     work_order: Mapping[str, Any]
+    node_uid: str | None = None
+    """The Node whose step the Task is; what its runs spend counts there too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +174,41 @@ class Usage:
     @property
     def tokens(self) -> int:
         return self.input_tokens + self.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What has been spent beneath a Task, Node or Graph: by runs that are over, and by live ones as last reported."""
+
+    tokens: int = 0
+    cost_minor_units: int = 0
+    seconds: int = 0
+    """Time of all runs together, started to ended (or to now, by the store's clock), whole seconds rounded up."""
+    sessions: int = 0
+    """Sessions of which a run was claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call of a tool that waits for a person, and the answer."""
+
+    session_uid: str
+    run: int
+    invocation: str
+    """Unique in the session."""
+    digest: str
+    """Of the JCS form of ``{"tool": key, "arguments": {…}}``: what leave is given for."""
+    tool: str
+    """``<Tool>/<operation>``."""
+    approvers: tuple[str, ...]
+    """Authenticated user names, as the Tool's spec said when the session was frozen."""
+    asked_at: datetime
+    until: datetime
+    answer: bool | None = None
+    """None: open (or, past ``until``, refused)."""
+    review: str | None = None
+    """UID of the Review that answered."""
+    principal: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
