@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from triplane.api.policy import PolicySpec
+from triplane.audit.dsse import Signer
 from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
 from triplane.domain.policy import PolicyDecision, PolicyProblem, PolicyRequest
 from triplane.domain.resourcegraph import Direction as Direction
@@ -256,7 +257,7 @@ class SessionStore(Protocol):
     async def claim(self, runner: str, instance: str) -> Claim | None:
         """Atomically take one run whose permit is valid now and that no limit holds: of the Graph with the fewest
         live runs, the oldest; None if there is none. Never hands out revoked sessions, expired permits, permits
-        decided before a revocation among the sessions of their Task, or a run twice.
+        decided before a revocation among the sessions of their Task or before ``void_permits``, or a run twice.
 
         Sessions that only lack a valid permit are marked as wanted (see ``wanted``), in the same fair order:
         one when nothing could be taken, and more ahead of need while claims come quickly."""
@@ -303,7 +304,7 @@ class SessionStore(Protocol):
         ...
 
     async def revocation_revision(self) -> int:
-        """Counts every ``revoke``; permits carry the revision they were decided at."""
+        """Counts every ``revoke`` and ``void_permits``; permits carry the revision they were decided at."""
         ...
 
     async def now(self) -> datetime:
@@ -345,7 +346,8 @@ class SessionStore(Protocol):
 
     async def report(self, session_uid: str, run: int, usage: Usage) -> None:
         """What a live run has used so far, as its host counts; never lowers what was reported. Ignored when the run
-        is over."""
+        is over, or nobody has claimed it. Raises ``NotFound``, and ``InvalidInput`` for amounts below 0 or from 2^53.
+        What was reported last may be forgotten in a crash of the store; the next report makes up for it."""
         ...
 
     async def spent(self, uids: Collection[str]) -> Mapping[str, Spent]:
@@ -354,12 +356,13 @@ class SessionStore(Protocol):
 
     async def ask(self, question: Question) -> Question:
         """Note that a call waits for a person (``asked_at`` and ``until`` are set anew by the store's clock: ``until -
-        asked_at`` is kept). Asked before with the same digest: what is kept, with its answer. ``Conflict`` with
-        another digest, or when the run is not live."""
+        asked_at`` is kept). Asked before by the same run with the same digest: what is kept, with its answer.
+        ``Conflict`` with another digest or run, or when the run is not live. Raises ``NotFound`` (run),
+        ``InvalidInput`` (nobody could answer)."""
         ...
 
     async def answer(self, session_uid: str, invocation: str, *, approved: bool, review: str, principal: str) -> bool:
-        """Record the answer once; False when it was answered before, or is past its time."""
+        """Record the answer once; False when it was answered before, or is past its time. Raises ``NotFound``."""
         ...
 
     async def questions(self, session_uids: Collection[str]) -> Sequence[Question]:
@@ -396,7 +399,8 @@ class SessionStore(Protocol):
         ...
 
     def changes(self) -> AbstractAsyncContextManager["Wakeups"]:
-        """Subscribe to wake-ups (offer, permit, claim, start, finish, revoke, wanted). Only a hint."""
+        """Subscribe to wake-ups (offer, permit, claim, start, finish, revoke, void, wanted, ask, answer). Only a
+        hint."""
         ...
 
     async def close(self) -> None: ...
@@ -504,6 +508,7 @@ class ObjectIndex(Protocol):
     Task           ``node``       ``<ns>/<name>`` of the owning Node (``spec.nodeRef``, else the owner)
     Task           ``agent``      ``<ns>/<name>`` of ``spec.agentRef`` or ``spec.review.agentRef``
     Task           ``capability`` ``<ns>/<name>`` of each required one and the review's (default ``review``)
+    Task           ``tool``       ``<ns>/<name>`` of each in ``spec.tools``
     Task           ``dependency`` ``<ns>/<name>`` of each Task it waits for (``dependsOn`` and edges)
     Node           ``workflow``   ``<ns>/<spec.workflowRef.name>``
     Node           ``queue``      ``<ns>/<spec.graphRef.name>/<spec.queue.name>``
@@ -552,6 +557,15 @@ class Expressions(Protocol):
         ...
 
 
+class Contracts(Protocol):
+    """Whether stored contents meet a contract, judged where a hostile schema can do no harm."""
+
+    async def problem(self, digest: str, media_type: str, schema: Mapping[str, Any] | None) -> str | None:
+        """How the blob breaks its media type or the JSON Schema (2020-12); None if it meets them. A check that takes
+        too long or too much memory is a problem. Raises ``BlobMissing``, ``Corrupt``, ``Unavailable``."""
+        ...
+
+
 class PolicyEngine(Protocol):
     """Policies in CEL, compiled and evaluated where they can do no harm: bounded in size, nesting, time."""
 
@@ -564,6 +578,28 @@ class PolicyEngine(Protocol):
         """Ask every one of these Policy objects that binds and matches the request (``domain.policy.binds``). An
         expression that fails, or takes too long, is a violation of its Policy (fail closed, as ``failurePolicy:
         Fail``). Raises ``Unavailable`` when none can be asked."""
+        ...
+
+
+class SigningKeys(Protocol):
+    """Where the operator's private keys lie. Local and quick: no coroutines."""
+
+    def current(self) -> Signer:
+        """The key that signs from now on; looks each time, so that a rotation is seen at once. Makes the first.
+        Raises ``InvalidInput`` when it is no Ed25519 key, ``Unavailable`` when it cannot be read or made."""
+        ...
+
+    def rotate(self) -> Signer:
+        """Make a new key and let it sign from now on. The old one stays until it is discarded."""
+        ...
+
+    def discard(self, key_id: str) -> bool:
+        """Destroy a private key that signs no more; False when it is not there, or cannot be removed. The current one
+        stays: ``InvalidInput``."""
+        ...
+
+    def list_ids(self) -> Sequence[str]:
+        """Ids of the keys that lie here, ascending."""
         ...
 
 

@@ -54,12 +54,27 @@ class Settings(BaseSettings):
     """Certificate (PEM) the admission webhook serves with; taken up when it is renewed."""
     admission_key: Path | None = None
     """Its private key (PEM)."""
+    admission_caller: Path | None = None
+    """File with the bearer token by which the webhook knows the API server; without it any caller is answered."""
+    admission_replicas: int = Field(default=1, ge=1, le=8)
+    """Admission webhooks that `triplane up` runs; on one machine they share one port."""
+    admission_replica: int = Field(default=1, ge=1, le=8)
+    """Which of them this process is; its own address in `run/endpoints.json` is `admission-<number>`."""
+    admission_authority_seconds: int = Field(default=365 * 24 * 3600, ge=10)
+    """Life of the authority that signs the webhook's certificate (`triplane up`); a third before its end a new one
+    takes over, and both are trusted meanwhile."""
+    admission_certificate_seconds: int = Field(default=30 * 24 * 3600, ge=5)
+    """Life of the webhook's certificate (`triplane up`); renewed a third before its end."""
     token: SecretStr | None = None
     """Service token; the file `secrets/token_<name>` when absent."""
     programs: Path | None = None
     """Directory of approved harness programs (runner)."""
     shared: Path | None = None
     """Folder whose parts sessions may see where authority grants paths (runner); none when absent."""
+    accounts: Path | None = None
+    """YAML file that says which accounts belong to one person (operator): a list of `{accounts, person}`, where
+    `accounts` may be a pattern such as `system:serviceaccount:team-a:*`. Without it every account counts as its own
+    person, also where reviewers must be independent."""
     authority: Path | None = None
     """YAML file with the ceiling of all authority (`mayUse`, `mayDelegate`; operator and admission); the built-in one
     of docs/reference/authority.md when absent."""

@@ -13,7 +13,7 @@ from typing import Any
 
 from triplane import endpoints
 from triplane.errors import InvalidInput, Unavailable
-from triplane.ports import AccountStore, ContentStore, EventLog, GraphStore, SessionStore
+from triplane.ports import AccountStore, ContentStore, Contracts, EventLog, GraphStore, SessionStore, SigningKeys
 from triplane.settings import Settings
 
 Closer = Callable[[], Awaitable[None]]
@@ -45,6 +45,8 @@ class OperatorBackends:
     content: ContentStore
     sessions: SessionStore
     graph: GraphStore
+    contracts: Contracts
+    keys: SigningKeys
     closers: tuple[Closer, ...] = field(default=(), repr=False)
 
     async def close(self) -> None:
@@ -105,7 +107,9 @@ async def open_gateway(settings: Settings) -> GatewayBackends:
 
 async def open_operator(settings: Settings) -> OperatorBackends:
     """The operator's stores. The caller begins its epoch (``log.begin_epoch``) when it starts to work."""
+    from triplane.adapters.filesystem.signingkeys import SigningKeyFolder  # noqa: PLC0415
     from triplane.adapters.http.contentstore import GatewayContent  # noqa: PLC0415
+    from triplane.adapters.http.contracts import GatewayContracts  # noqa: PLC0415
     from triplane.adapters.postgres.graphstore import PostgresGraphStore  # noqa: PLC0415
     from triplane.adapters.postgres.sessionstore import PostgresSessionStore  # noqa: PLC0415
 
@@ -115,9 +119,17 @@ async def open_operator(settings: Settings) -> OperatorBackends:
         stack.push_async_callback(sessions.close)
         content = GatewayContent(lambda: gateway_url(settings), lambda: service_token(settings, "operator"))
         stack.push_async_callback(content.close)
+        contracts = GatewayContracts(lambda: gateway_url(settings), lambda: service_token(settings, "operator"))
+        stack.push_async_callback(contracts.close)
         closers = (stack.pop_all().aclose,)
         return OperatorBackends(
-            log=log, content=content, sessions=sessions, graph=PostgresGraphStore(pool), closers=closers
+            log=log,
+            content=content,
+            sessions=sessions,
+            graph=PostgresGraphStore(pool),
+            contracts=contracts,
+            keys=SigningKeyFolder(settings.secrets),
+            closers=closers,
         )
 
 

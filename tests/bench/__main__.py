@@ -1,6 +1,6 @@
 """``make bench``: every figure, as a table and as ``build/bench.json``.
 
-``python -m tests.bench [log] [graph] [chain] [throughput] [scale]`` runs some of them.
+``python -m tests.bench [log] [graph] [chain] [policy] [throughput] [scale] [admission]`` runs some of them.
 """
 
 import json
@@ -9,14 +9,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench import chain, graph, log, scale, throughput
+from tests.bench import admission, chain, graph, log, policy, scale, throughput
 
 SUITES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
     "log": log.run,
     "graph": graph.figures,
     "chain": chain.figures,
+    "policy": policy.figures,
     "throughput": throughput.figures,
     "scale": scale.figures,
+    "admission": admission.figures,
 }
 TARGET = Path(__file__).parents[2] / "build" / "bench.json"
 

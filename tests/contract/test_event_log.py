@@ -281,6 +281,9 @@ async def test_query_pages_forwards_and_backwards(log: EventLog) -> None:
     await log.append([body(n) for n in range(10)])
     assert [recorded.seq for recorded in await log.query(after=size + 3, limit=3)] == [size + 4, size + 5, size + 6]
     assert [recorded.seq for recorded in await log.query(limit=2, newest_first=True)] == [size + 9, size + 8]
+    older = await log.query(EventFilter(before=size + 8), limit=2, newest_first=True)
+    assert [recorded.seq for recorded in older] == [size + 7, size + 6]
+    assert [recorded.seq for recorded in await log.query(EventFilter(before=size + 2), after=size)] == [size + 1]
     for limit in (0, 10_001):
         with pytest.raises(InvalidInput, match="limit"):
             await log.query(limit=limit)

@@ -17,6 +17,7 @@ from tests.e2e.fixtures import (
     make_namespace,
     namespace,
     operator,
+    rules_namespace,
     short_home,
     webhook,
 )
@@ -35,6 +36,7 @@ __all__ = [
     "make_namespace",
     "namespace",
     "operator",
+    "rules_namespace",
     "short_home",
     "stack",
     "webhook",

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,10 +23,12 @@ import httpx
 import pytest
 from tests.e2e.api import Api
 
+from triplane import endpoints
 from triplane.api.text import API_VERSION
+from triplane.localcluster.caller import Caller
+from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.controlplane import LocalCluster
-from triplane.localcluster.install import grant, install
-from triplane.localcluster.pki import Pki, ensure_pki
+from triplane.localcluster.install import PEOPLE, PEOPLE_NAMESPACE, grant, install
 from triplane.localcluster.process import send
 from triplane.localcluster.services import admission
 from triplane.localcluster.webhook import address, install_webhook
@@ -78,6 +81,7 @@ class AdmissionWebhook:
     def __init__(self, control_plane: ControlPlane) -> None:
         self._plane = control_plane
         self._service = admission(control_plane.settings)
+        self.certificates = Certificates.of(control_plane.settings)
 
     def start(self) -> None:
         """Returns when the API server asks it."""
@@ -87,8 +91,7 @@ class AdmissionWebhook:
         self._service.process.start()
         await self._service.process.wait_ready(self._service.ready, seconds=30)
         async with self._plane.cluster.api_server() as server:
-            assert server.authority is not None
-            await install_webhook(server, self.url, server.authority)
+            await install_webhook(server, self.url, self.certificates.bundle())
 
     def stop(self) -> None:
         """End the process; its registration stays."""
@@ -105,6 +108,35 @@ class AdmissionWebhook:
         finally:
             send(identity, signal.SIGCONT)
 
+    @contextmanager
+    def expired_certificate(self) -> Iterator[None]:
+        """It serves one of its own authority whose time is over. A certificate is looked at once per connection, so
+        the webhook is started anew."""
+        kept = self.certificates.serving.read_bytes()
+        long_ago = datetime.now(UTC) - timedelta(days=60)
+        short = Certificates(
+            self.certificates.serving.parent, authority=timedelta(days=365), certificate=timedelta(days=30)
+        )
+        self.certificates.serving.unlink()
+        short.ensure(long_ago)
+        asyncio.run(self._again())
+        try:
+            yield
+        finally:
+            self.certificates.serving.write_bytes(kept)
+            asyncio.run(self._service.process.stop())
+            self.start()
+
+    async def _again(self) -> None:
+        """Started anew, however it answers."""
+        await self._service.process.stop()
+        before = endpoints.read(self._plane.settings.run)
+        self._service.process.start()
+        deadline = time.monotonic() + 30
+        while endpoints.read(self._plane.settings.run).get("admission-1") == before.get("admission-1"):
+            assert time.monotonic() < deadline, "the webhook does not come up"
+            await asyncio.sleep(0.05)
+
     @property
     def url(self) -> str:
         return address(self._plane.settings.run)
@@ -114,15 +146,20 @@ class AdmissionWebhook:
         parts = urlsplit(self.url)
         return ssl.get_server_certificate((str(parts.hostname), int(parts.port or 0)))
 
-    def renew_certificate(self) -> None:
-        """As the next start of the control plane does when it is about to expire."""
-        pki = Pki(self._plane.settings.cluster / "pki")
-        pki.certificate("admission").unlink()
-        ensure_pki(pki.folder, {"admission": ("127.0.0.1", "localhost")})
+    @property
+    def caller(self) -> str:
+        """By which it knows the API server."""
+        return Caller.of(self._plane.settings).token.read_text()
+
+    def post(self, path: str, *, token: str | None) -> httpx.Response:
+        """What is no review, as somebody on this machine or as the API server."""
+        tls = ssl.create_default_context(cafile=str(self.certificates.trusted))
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return httpx.post(self.url + path, json={}, headers=headers, verify=tls, trust_env=False)
 
     def get(self, path: str) -> httpx.Response:
         """As somebody on this machine."""
-        tls = ssl.create_default_context(cafile=str(self._plane.settings.cluster / "pki" / "ca.crt"))
+        tls = ssl.create_default_context(cafile=str(self.certificates.trusted))
         return httpx.get(self.url + path, verify=tls, trust_env=False)
 
 
@@ -200,6 +237,44 @@ def make_namespace(control_plane: ControlPlane, admin: Api, alice: Api) -> Itera
 def namespace(make_namespace: Callable[[], str]) -> str:
     """A namespace of this test, in which alice and bob may work."""
     return make_namespace()
+
+
+@pytest.fixture
+def rules_namespace(make_namespace: Callable[[], str], admin: Api) -> str:
+    """A namespace in which alice and bob may make Policies too."""
+    name = make_namespace()
+    let_rule(admin, name)
+    return name
+
+
+def let_rule(admin: Api, namespace: str, role: str = "triplane-policy-admin") -> None:
+    """Bind the role to alice and bob there, and return when it is in force."""
+    group = "rbac.authorization.k8s.io"
+    people = [{"kind": "ServiceAccount", "name": person, "namespace": PEOPLE_NAMESPACE} for person in PEOPLE]
+    binding = {
+        "apiVersion": f"{group}/v1",
+        "kind": "RoleBinding",
+        "metadata": {"name": role, "namespace": namespace},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": people,
+    }
+    path = f"/apis/{group}/v1/namespaces/{namespace}/rolebindings"
+    admin.request("POST", path, json=binding).raise_for_status()
+    deadline = time.monotonic() + 30
+    while not all(_may_rule(admin, namespace, f"system:serviceaccount:{PEOPLE_NAMESPACE}:{who}") for who in PEOPLE):
+        assert time.monotonic() < deadline, f"{role} is not in force in {namespace}"
+        time.sleep(0.05)
+
+
+def _may_rule(admin: Api, namespace: str, user: str) -> bool:
+    attributes = {"namespace": namespace, "verb": "create", "group": "triplane.dev", "resource": "policies"}
+    body = {
+        "apiVersion": "authorization.k8s.io/v1",
+        "kind": "SubjectAccessReview",
+        "spec": {"user": user, "resourceAttributes": attributes},
+    }
+    answer = admin.request("POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", json=body)
+    return bool(answer.raise_for_status().json()["status"]["allowed"])
 
 
 def find_kubectl() -> str:

@@ -17,3 +17,10 @@ def example(name: str, namespace: str, *, digest: str = "", suffix: str = "") ->
         for document in yaml.safe_load_all(text):
             document["metadata"]["namespace"] = namespace
             yield path.parent.name, document
+
+
+def example_file(name: str, file: str, namespace: str) -> dict[str, Any]:
+    """The object in a file beside an example's folders, which is not applied with them."""
+    document: dict[str, Any] = yaml.safe_load((EXAMPLES / name / file).read_text(encoding="utf-8"))
+    document["metadata"]["namespace"] = namespace
+    return document

@@ -18,12 +18,21 @@ _SPECS: dict[str, dict[str, Any]] = {
     "Agent": {"harnessRef": {"name": "harness"}, "capabilities": ["review"]},
     "Harness": {"exec": {"program": "count.py"}},
     "Capability": {"instructions": "Count carefully."},
+    "Guideline": {"text": "Count twice."},
+    "Tool": {"builtin": "clock"},
+    "Policy": {
+        "match": {"kinds": ["Task"]},
+        "stages": ["Admission"],
+        "validations": [{"expression": "true"}],
+    },
     "AgentSession": {
         "taskRef": _REF,
         "agentRef": _REF,
         "role": "Producer",
         "round": 1,
         "snapshotDigest": DIGEST,
+        "authority": {},
+        "authorityDigest": DIGEST,
         "snapshot": [{"role": "program", "name": "count.py", "digest": DIGEST, "basis": "content"}],
     },
     "Artifact": {

@@ -26,7 +26,7 @@ def refused(answer: httpx.Response, *words: str) -> dict[str, str]:
     """Field to message, of a refusal by the webhook; each word stands in one of the messages."""
     body = answer.json()
     assert (answer.status_code, body["reason"]) == (422, "Invalid"), answer.text
-    assert 'admission webhook "graph.admission.triplane.dev" denied the request: ' in body["message"]
+    assert 'admission webhook "governance.admission.triplane.dev" denied the request: ' in body["message"]
     for word in words:
         assert word in body["message"]
     return {cause["field"]: cause["message"] for cause in body["details"]["causes"]}
@@ -40,9 +40,14 @@ def step(name: str, *depends_on: str, **fields: Any) -> dict[str, Any]:
 # -- what passes -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["Graph", "Node", "Workflow", "Task", "Agent", "Harness", "Capability", "Review"])
-def test_ordinary_objects_pass(kind: str, namespace: str, alice: Api) -> None:
-    assert alice.create(valid(kind, namespace)).status_code == 201
+PEOPLES = (
+    "Graph", "Node", "Workflow", "Task", "Agent", "Harness", "Capability", "Guideline", "Tool", "Policy", "Review",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PEOPLES)
+def test_ordinary_objects_pass(kind: str, rules_namespace: str, alice: Api) -> None:
+    assert alice.create(valid(kind, rules_namespace)).status_code == 201
 
 
 def test_a_dangling_reference_is_accepted_for_objects_may_come_in_any_order(namespace: str, alice: Api) -> None:
@@ -205,7 +210,8 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(
     webhook: AdmissionWebhook, namespace: str, alice: Api
 ) -> None:
     before = webhook.certificate()
-    webhook.renew_certificate()
+    webhook.certificates.serving.unlink()
+    webhook.certificates.ensure()
     deadline = time.monotonic() + 30
     while webhook.certificate() == before:
         assert time.monotonic() < deadline, "it still serves the old certificate"
@@ -214,37 +220,54 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(
 
 
 def test_what_is_no_review_is_refused_and_it_goes_on(webhook: AdmissionWebhook) -> None:
-    assert webhook.get("/graph").status_code == 405
+    assert webhook.get("/review/x").status_code == 405
+    assert webhook.post("/review/x", token=None).status_code == 401
+    assert webhook.post("/review/x", token="forged").status_code == 401
+    assert webhook.post("/review/x", token=webhook.caller).status_code == 400
     assert webhook.get("/healthz").status_code == 200
 
 
-def test_without_it_creates_fail_closed_and_everything_else_works(
-    webhook: AdmissionWebhook, namespace: str, alice: Api
+def test_without_it_creates_fail_closed_and_every_stop_works(
+    webhook: AdmissionWebhook, rules_namespace: str, alice: Api
 ) -> None:
-    made = {
-        kind: valid(kind, namespace, "before") for kind in ("Graph", "Node", "Workflow", "Task")
-    }  # fmt: skip
+    made = {kind: valid(kind, rules_namespace, "before") for kind in PEOPLES}
     for obj in made.values():
         alice.create(obj).raise_for_status()
     webhook.stop()
     try:
-        for obj in (valid("Workflow", namespace), valid("Node", namespace), valid("Task", namespace, dependsOn=["x"])):
-            answer = alice.create(obj)
+        for kind in PEOPLES:
+            answer = alice.create(obj := valid(kind, rules_namespace))
             assert answer.status_code == 500
-            assert 'failed calling webhook "graph.admission.triplane.dev"' in answer.json()["message"]
+            assert 'failed calling webhook "governance.admission.triplane.dev"' in answer.json()["message"]
             assert alice.get(obj).status_code == 404
-        assert alice.create(valid("Task", namespace, "alone")).status_code == 201
-        assert alice.create(valid("Agent", namespace)).status_code == 201
-        for kind in ("Node", "Task"):
+        assert alice.merge(made["Agent"], {"spec": {"capabilities": []}}).status_code == 500
+        assert alice.merge(made["Policy"], {"spec": {"enforcement": "Audit"}}).status_code == 500
+        for kind in ("Graph", "Node", "Task"):
             assert alice.merge(made[kind], {"spec": {"suspend": True}}).status_code == 200
+        for kind in ("Node", "Task"):
             assert alice.merge(made[kind], {"spec": {"cancel": True}}).status_code == 200
-        now = {"metadata": {"annotations": {REQUESTED_AT: "2099-01-01T00:00:00Z"}}}
+        assert alice.merge(made["Agent"], {"spec": {"lifecycle": "Suspended"}}).status_code == 200
+        assert alice.merge(made["Agent"], {"spec": {"lifecycle": "Active"}}).status_code == 500
+        now = {"metadata": {"annotations": {REQUESTED_AT: "2099-01-01T00:00:00Z"}, "finalizers": []}}
         for obj in made.values():
             assert alice.merge(obj, now).status_code == 200
             assert alice.delete(obj).status_code == 200
     finally:
         webhook.start()
-    refused(alice.create(valid("Task", namespace, dependsOn=["sample"])), "sample → sample")
+    refused(alice.create(valid("Task", rules_namespace, dependsOn=["sample"])), "sample → sample")
+
+
+def test_an_expired_certificate_is_a_clear_denial_and_deletes_work(
+    webhook: AdmissionWebhook, namespace: str, alice: Api
+) -> None:
+    graph = valid("Graph", namespace)
+    alice.create(graph).raise_for_status()
+    with webhook.expired_certificate():
+        answer = alice.create(valid("Task", namespace))
+        assert answer.status_code == 500
+        assert "certificate has expired" in answer.json()["message"]
+        assert alice.delete(graph).status_code == 200
+    assert alice.create(valid("Task", namespace)).status_code == 201
 
 
 def test_a_webhook_that_does_not_answer_in_time_is_a_refusal(
@@ -254,6 +277,6 @@ def test_a_webhook_that_does_not_answer_in_time_is_a_refusal(
     with webhook.frozen():
         answer = alice.create(valid("Workflow", namespace))
     assert answer.status_code == 500
-    assert "graph.admission.triplane.dev" in answer.json()["message"]
+    assert "governance.admission.triplane.dev" in answer.json()["message"]
     assert time.monotonic() - began < 15
     assert alice.create(valid("Workflow", namespace)).status_code == 201

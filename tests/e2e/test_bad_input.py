@@ -80,10 +80,17 @@ def test_an_unknown_field_is_a_strict_error_of_kubectl(
         ),
         pytest.param(
             "Task",
+            {"review": {"capability": "review", "agentRef": {"name": "carols"}}},
+            "spec",
+            "at most one of review.agentRef and review.capability",
+            id="two ways to review",
+        ),
+        pytest.param(
+            "Task",
             {"review": {"capability": "review", "people": ["carol"]}},
             "spec",
-            "at most one of review.agentRef, review.capability and review.people",
-            id="two ways to review",
+            "review.reviewers must be 2 or more",
+            id="an agent and a person for one seat",
         ),
         pytest.param(
             "Task", {"outputs": output() + output()}, "spec.outputs[1]", "Duplicate value",
@@ -206,7 +213,7 @@ def denial(answer: httpx.Response) -> str:
     """Everything a refusal by the webhook says."""
     assert (answer.status_code, answer.json()["reason"]) == (422, "Invalid"), answer.text
     message = str(answer.json()["message"])
-    assert 'admission webhook "graph.admission.triplane.dev" denied the request: ' in message
+    assert 'admission webhook "governance.admission.triplane.dev" denied the request: ' in message
     return message
 
 
@@ -710,3 +717,149 @@ def test_a_dry_run_of_a_forged_write_is_refused_like_the_write(namespace: str, a
     alice.create(graph).raise_for_status()
     answer = admin.merge(graph, {"status": {"phase": "Succeeded"}}, status=True, dryRun="All")
     assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+
+
+# -- row 23: owners ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["Task", "Review", "Policy", "Tool", "Guideline"])
+def test_an_owner_in_another_namespace_is_denied(
+    kind: str, rules_namespace: str, make_namespace: Callable[[], str], alice: Api, admin: Api
+) -> None:
+    elsewhere = alice.create(valid("Graph", make_namespace())).raise_for_status().json()
+    owner = {"apiVersion": elsewhere["apiVersion"], "kind": "Graph", "name": "sample"}
+    forged = valid(kind, rules_namespace)
+    forged["metadata"]["ownerReferences"] = [{**owner, "uid": elsewhere["metadata"]["uid"]}]
+    for caller in (alice, admin):
+        answer = caller.create(forged)
+        assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+        assert "owner references to Triplane kinds are set by the operator alone" in answer.json()["message"]
+
+
+# -- row 25: more than there is ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("axis", "granted", "wanted"),
+    [
+        pytest.param("egress", ["api.example.com"], ["api.example.com", "*.example.com"], id="a wider host"),
+        pytest.param("secrets", ["db"], ["db", "other"], id="another Secret"),
+        pytest.param("paths", ["data/**"], ["data/**:rw"], id="the same path to write"),
+        pytest.param("tools", ["files/read"], ["files/*"], id="more of a tool"),
+        pytest.param("budget", {"tokens": 100}, {"tokens": 101}, id="one token more"),
+        pytest.param("delegationDepth", 2, 3, id="one level more"),
+    ],
+)
+def test_a_child_wider_than_its_parent_is_denied_with_axis_and_limit(
+    axis: str, granted: Any, wanted: Any, namespace: str, alice: Api
+) -> None:
+    graph = valid("Graph", namespace, "graph", authority={"mayDelegate": {axis: granted}})
+    alice.create(graph).raise_for_status()
+    task = valid("Task", namespace, authority={"mayDelegate": {axis: wanted}})
+    answer = alice.create(task)
+    assert causes(answer)
+    said = answer.json()["message"]
+    assert f"axis {'budget.tokens' if axis == 'budget' else axis}: " in said
+    assert " is beyond " in said
+    assert f"Graph graph; ask {alice.username()}" in said
+    assert alice.get(task).status_code == 404
+    if axis != "delegationDepth":  # each level has one less
+        fits = valid("Task", namespace, "fits", authority={"mayDelegate": {axis: granted}})
+        alice.create(fits).raise_for_status()
+        assert causes(alice.merge(fits, {"spec": {"authority": {"mayDelegate": {axis: wanted}}}}))
+
+
+# -- rows 27 and 28: what there is no way to say ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "value"),
+    [
+        pytest.param("Harness", "serviceAccountName", "admin", id="an account of ones own choice"),
+        pytest.param("Harness", "hostPath", "/etc", id="a folder of the machine"),
+        pytest.param("Harness", "privileged", True, id="a privileged container"),
+        pytest.param("Agent", "serviceAccountName", "admin", id="an account for an Agent"),
+        pytest.param("Task", "podTemplate", {"spec": {"hostNetwork": True}}, id="a pod"),
+    ],
+)
+def test_pods_accounts_and_host_folders_cannot_be_asked_for(
+    kind: str, field: str, value: Any, namespace: str, alice: Api
+) -> None:
+    answer = alice.create(valid(kind, namespace, **{field: value}), fieldValidation="Strict")
+    assert answer.status_code == 400
+    assert f'unknown field "spec.{field}"' in answer.json()["message"]
+    # A client that does not ask for strictness: it is dropped, and nothing comes of it.
+    made = alice.create(valid(kind, namespace, **{field: value}), fieldValidation="Ignore")
+    assert field not in made.raise_for_status().json()["spec"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "field"),
+    [
+        pytest.param("Task", {"agentRef": {"name": "a", "namespace": "other"}}, "spec.agentRef.namespace", id="Agent"),
+        pytest.param("Task", {"graphRef": {"name": "g", "namespace": "other"}}, "spec.graphRef.namespace", id="Graph"),
+        pytest.param(
+            "Agent", {"harnessRef": {"name": "h", "namespace": "other"}}, "spec.harnessRef.namespace", id="Harness"
+        ),
+        pytest.param(
+            "Task",
+            {"secrets": [{"name": "db", "key": "password", "env": "DB", "namespace": "other"}]},
+            "spec.secrets[0].namespace",
+            id="Secret",
+        ),
+    ],
+)
+def test_nothing_of_another_namespace_can_be_named(
+    kind: str, spec: dict[str, Any], field: str, namespace: str, alice: Api
+) -> None:
+    answer = alice.create(valid(kind, namespace, **spec), fieldValidation="Strict")
+    assert answer.status_code == 400
+    assert f'unknown field "{field}"' in answer.json()["message"]
+
+
+@pytest.mark.parametrize("name", ["other/db", "../other/db", "other:db"])
+def test_a_namespace_put_into_a_name_is_refused(name: str, namespace: str, alice: Api) -> None:
+    secret = {"name": name, "key": "password", "env": "DB"}
+    assert "spec.secrets[0].name" in causes(alice.create(valid("Task", namespace, secrets=[secret])))
+    assert "spec.agentRef.name" in causes(alice.create(valid("Task", namespace, agentRef={"name": name})))
+
+
+# -- row 29: ones own work -------------------------------------------------------------------------------------
+
+
+def test_a_verdict_on_ones_own_work_is_403(namespace: str, alice: Api, bob: Api) -> None:
+    for kind in ("Harness", "Agent"):
+        alice.create(valid(kind, namespace, "counter" if kind == "Agent" else "harness")).raise_for_status()
+    people = [alice.username(), bob.username()]
+    task = alice.create(valid("Task", namespace, review={"people": people})).raise_for_status().json()
+    subject = {"name": "sample", "uid": task["metadata"]["uid"]}
+    for gate in ("Outputs", "Launch"):
+        verdict = valid("Review", namespace, f"mine-{gate.lower()}", taskRef=subject, gate=gate)
+        answer = alice.create(verdict)
+        assert (answer.status_code, answer.json()["reason"]) == (403, "Forbidden")
+        assert "controls Agent counter" in answer.json()["message"]
+        assert alice.get(verdict).status_code == 404
+    assert bob.create(valid("Review", namespace, "bobs", taskRef=subject)).status_code == 201
+
+
+# -- row 37, of what the webhook and the Policies say -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["Task", "Policy", "Guideline", "Tool", "Review"])
+def test_a_dry_run_of_every_kind_is_judged_and_nothing_is_there_afterwards(
+    kind: str, rules_namespace: str, alice: Api
+) -> None:
+    obj = valid(kind, rules_namespace)
+    assert alice.create(obj, dryRun="All").status_code == 201
+    assert alice.get(obj).status_code == 404
+    alice.create(obj).raise_for_status()
+    before = alice.get(obj).json()
+    alice.merge(obj, {"metadata": {"labels": {"tried": "yes"}}}, dryRun="All").raise_for_status()
+    assert alice.get(obj).json() == before
+
+
+def test_a_policy_tried_in_a_dry_run_binds_nobody(rules_namespace: str, alice: Api) -> None:
+    policy = valid("Policy", rules_namespace, validations=[{"expression": "false", "message": "never"}])
+    alice.create(policy, dryRun="All").raise_for_status()
+    time.sleep(0.5)
+    assert alice.create(valid("Task", rules_namespace)).status_code == 201

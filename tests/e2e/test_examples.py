@@ -1,6 +1,7 @@
-"""Examples 03 to 06 on a whole installation, with their own programs; 01 and 02 are what ``triplane demo`` runs."""
+"""Examples 03 to 10 on a whole installation, with their own programs; 01 and 02 are what ``triplane demo`` runs."""
 
 import json
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.manifests import EXAMPLES, Owned, example
+from tests.e2e.manifests import EXAMPLES, Owned, example, example_file
 from tests.e2e.stack import Stack, condition, has
 
 pytestmark = pytest.mark.e2e
@@ -149,6 +150,126 @@ def test_06_whatever_is_missing_is_waited_for_and_named(installed: Stack, people
     assert output(installed, people_in, "audit", "sum").strip() == "200"
 
 
+def test_07_policies_deny_warn_and_audit(installed: Stack, people_in: str) -> None:
+    owned = list(example("07-policy", people_in))
+    installed.apply(*(obj for owner, obj in owned if owner == "admin"), as_="admin")
+    apply(installed, owned)
+    sums = installed.wait(
+        "Node",
+        people_in,
+        "sums",
+        lambda node: {name: step["state"] for name, step in steps_of(node).items()}
+        == {"modest": "completed", "curt": "completed", "greedy": "blocked"}
+        if node.get("status", {}).get("steps")
+        else False,
+        seconds=120,
+    )
+    assert condition(sums, "Succeeded")["status"] == "Unknown"
+    greedy = installed.get("Task", people_in, "sums-greedy")
+    assert greedy is not None
+    stalled = condition(greedy, "Stalled")
+    assert stalled["reason"] == "PolicyDenied"
+    assert "few-retries" in stalled["message"]
+    assert "the platform team" in stalled["message"]
+
+    refused = example_file("07-policy", "refused.yaml", people_in)
+    with pytest.raises(AssertionError, match="wants 9 retries, at most 2 are allowed; ask the platform team"):
+        installed.apply(refused, as_="alice")
+    assert installed.get("Task", people_in, "insistent") is None
+    tried = json.dumps({**refused, "metadata": {"name": "tried", "namespace": people_in}})
+    answer = installed.kubectl("apply", "--dry-run=server", "-f", "-", as_="alice", stdin=tried, check=False)
+    assert "tried wants 9 retries" in answer
+
+    counts = {
+        name: installed.wait(
+            "Policy", people_in, name, lambda policy, least=least: policy["status"].get("violationCount", 0) >= least
+        )["status"]["violations"]
+        for name, least in (("few-retries", 2), ("says-when-done", 1), ("who-adds", 2))
+    }
+    assert {each["enforcement"] for each in counts["few-retries"]} == {"Deny"}
+    assert {each["stage"] for each in counts["few-retries"]} == {"Admission", "Launch"}
+    assert [each["name"] for each in counts["says-when-done"]] == ["sums-curt"]
+    assert "run 1 of sums-modest by adder" in {each["message"] for each in counts["who-adds"]}
+
+    logged = json.loads(
+        installed.triplane("log", "query", "-n", people_in, "--type", "policy.violated", "-o", "json")
+    )
+    assert "tried" not in {item["entry"]["data"]["objectName"] for item in logged}, "a dry run leaves no trace"
+
+    policy = next(obj for owner, obj in owned if obj["metadata"]["name"] == "few-retries")
+    installed.apply({**policy, "spec": {**policy["spec"], "params": {"most": 5}}}, as_="admin")
+    installed.wait("Node", people_in, "sums", has("Succeeded", "True"), seconds=60)
+
+
+def test_08_narrowed_authority_stops_the_work_and_what_is_left_goes_on(installed: Stack, people_in: str) -> None:
+    apply(installed, list(example("08-narrowing-authority", people_in)))
+
+    def at_work(task: dict[str, Any]) -> bool:
+        return bool((task.get("status") or {}).get("state") == "running")
+
+    def narrow(**use: list[str]) -> None:
+        patch = json.dumps({"spec": {"authority": {"mayUse": use}}})
+        installed.kubectl("-n", people_in, "patch", "graph", "expedition", "--type", "merge", "-p", patch, as_="alice")
+
+    first = installed.wait("Task", people_in, "survey", at_work, seconds=60)["status"]["session"]
+    limit = "egress: data.example.net is beyond *.example.org, the limit of mayDelegate of Graph expedition; ask "
+    with pytest.raises(AssertionError, match=re.escape(limit)):
+        installed.apply(example_file("08-narrowing-authority", "refused.yaml", people_in), as_="alice")
+
+    narrow(egress=["data.example.org"])
+    installed.wait(
+        "Task", people_in, "survey", lambda task: at_work(task) and task["status"]["session"] != first, seconds=60
+    )
+    narrow(models=[])
+    stalled = installed.wait("Task", people_in, "survey", has("Stalled", "True", "AuthorityExceeded"), seconds=60)
+    lacks = "models small-1 is beyond nothing (mayUse of Graph expedition); system:serviceaccount:people:alice can "
+    assert lacks in condition(stalled, "Stalled")["message"]
+    assert lacks in installed.triplane("why", "-n", people_in, "task/survey")
+    narrow(models=["small-*"])
+    installed.wait("Task", people_in, "survey", has("Succeeded", "True"), seconds=120)
+    assert output(installed, people_in, "survey", "sum").strip() == "14"
+
+    runs = json.loads(installed.triplane("as-run", "-n", people_in, "survey", "-o", "json"))
+    worked = [run for run in runs if run["role"] == "Producer"]
+    less, all_of_it = ["data.example.org"], ["*.example.org"]
+    assert [run["authority"]["egress"] for run in worked] == [less, less, all_of_it]
+    assert [(run["outcome"], run["reason"]) for run in worked] == [
+        ("succeeded", "Completed"), ("revoked", "AuthorityNarrowed"), ("revoked", "AuthorityNarrowed")
+    ]  # fmt: skip
+    assert {run["model"] for run in worked} == {"small-1"}
+    assert all(run["problems"] == [] for run in runs)
+    people = installed.triplane("as-run", "-n", people_in, "--since", "2020-01-01", "--agent", "surveyor")
+    assert "small-1 (declared)" in people
+
+
+def test_10_a_spent_budget_stops_the_work_until_it_is_raised(installed: Stack, people_in: str) -> None:
+    apply(installed, list(example("10-budgets", people_in)))
+    spent = {"thinking": "budget.tokens", "dawdling": "budget.wallClockSeconds"}
+    for name, axis in spent.items():
+        stalled = installed.wait("Task", people_in, name, has("Stalled", "True", "BudgetExceeded"), seconds=120)
+        assert axis in condition(stalled, "Stalled")["message"]
+        assert condition(stalled, "Succeeded")["status"] == "Unknown", "stopped, not failed"
+    assert "can raise spec.authority.mayUse.budget.tokens" in until_why_says(
+        installed, people_in, "task/thinking", "BudgetExceeded"
+    )
+    runs = installed.triplane("log", "query", "-n", people_in, "--type", "run.finished", "-o", "json")
+    ended = [item["entry"]["data"] for item in json.loads(runs)]
+    assert {entry["reason"] for entry in ended} == {"BudgetExceeded"}
+    assert max(entry["inputTokens"] for entry in ended) == 1300, "killed at the first report beyond 1200"
+
+    def raised_to(tokens: int) -> str:
+        patch = {"spec": {"authority": {"mayUse": {"budget": {"tokens": tokens}}}}}
+        arguments = ("-n", people_in, "patch", "task", "thinking", "--type", "merge", "-p", json.dumps(patch))
+        return installed.kubectl(*arguments, as_="alice")
+
+    with pytest.raises(AssertionError, match=r"budget\.tokens"):
+        raised_to(9000)  # the Graph has 6000
+    raised_to(5000)
+    installed.wait("Task", people_in, "thinking", has("Succeeded", "True"), seconds=60)
+    assert output(installed, people_in, "thinking", "sum").strip() == "210"
+    assert condition(installed.get("Task", people_in, "dawdling") or {}, "Stalled")["status"] == "True"
+
+
 def until_why_says(stack: Stack, namespace: str, thing: str, text: str) -> str:
     """What ``triplane why`` prints once it says ``text``."""
     kind, name = thing.split("/")
@@ -161,3 +282,37 @@ def until_why_says(stack: Stack, namespace: str, thing: str, text: str) -> str:
     told = ""
     stack.wait(kind.capitalize(), namespace, name, explained, seconds=30)
     return told
+
+
+def test_11_calls_are_made_refused_and_asked_about(installed: Stack, people_in: str) -> None:
+    owned = list(example("11-tools", people_in))
+    installed.apply(*(obj for owner, obj in owned if owner == "admin"), as_="admin")
+    installed.apply(*(obj for owner, obj in owned if owner == "alice"), as_="alice")
+    asked = installed.wait(
+        "Task", people_in, "rent", lambda task: (task.get("status") or {}).get("approval") is not None, seconds=60
+    )
+    assert asked["status"]["approval"]["gate"] == "Tool"
+    bob, alice = (str(installed.settings.secrets / f"kubeconfig-{who}") for who in ("bob", "alice"))
+    installed.triplane("review", "approve", "rent", "-y", "-n", people_in, "--kubeconfig", bob)
+    installed.wait("Task", people_in, "rent", has("Reviewed", "Unknown", "WaitingForPerson"))
+    report = json.loads(output(installed, people_in, "rent", "report"))
+    assert (report["before"], report["after"]) == (900, 1500)
+    assert "ToolDenied" in report["refused"]
+    installed.triplane("review", "approve", "rent", "-y", "-n", people_in, "--kubeconfig", alice)
+    installed.wait("Task", people_in, "rent", has("Succeeded", "True"))
+
+    calls = json.loads(installed.triplane("tool", "calls", "task/rent", "-n", people_in, "--content", "-o", "json"))
+    assert [(call["tool"], call["status"], call["approval"]) for call in calls] == [
+        ("clock/now", "succeeded", "not_required"),
+        ("ledger/balance", "succeeded", "not_required"),
+        ("ledger/close_account", "refused", "not_asked"),
+        ("ledger/transfer", "succeeded", "approved"),
+        ("ledger/balance", "succeeded", "not_required"),
+    ]
+    assert calls[3]["arguments"] == {"amount": 600, "source": "cash", "target": "rent"}
+    assert calls[3]["approver"]
+    assert "closed" not in json.dumps(calls[2]["result"])
+    assert "ledger/transfer" in installed.triplane("tool", "calls", "task/rent", "-n", people_in)
+    tool = installed.get("Tool", people_in, "ledger")
+    assert tool is not None
+    assert condition(tool, "Ready")["status"] == "True"

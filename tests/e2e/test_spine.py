@@ -138,11 +138,11 @@ def test_a_person_reviews_with_kubectl_and_only_as_an_independent_user(spine: St
         "taskRef": {"name": "judged", "uid": waiting["metadata"]["uid"]},
         "round": 1, "verdict": "Approve", "subjects": subjects,
     }  # fmt: skip
-    spine.apply(resource("Review", NAMESPACE, "by-alice", verdict), as_="alice")
-    told = spine.wait(
-        "Task", NAMESPACE, "judged", lambda obj: "who controls the producing" in condition(obj, "Succeeded")["message"]
-    )
-    assert condition(told, "Succeeded")["status"] == "Unknown"
+    mine = json.dumps(resource("Review", NAMESPACE, "by-alice", verdict))
+    said = spine.kubectl("apply", "-f", "-", as_="alice", stdin=mine, check=False)
+    assert "(Forbidden)" in said
+    assert "alice controls Agent worker" in said
+    assert spine.get("Review", NAMESPACE, "by-alice") is None
     spine.apply(resource("Review", NAMESPACE, "by-bob", verdict), as_="bob")
     done = spine.wait("Task", NAMESPACE, "judged", has("Succeeded", "True"))
     assert "by-bob" in condition(done, "Succeeded")["message"]
@@ -249,7 +249,7 @@ def test_a_review_made_under_the_name_the_operator_will_use_decides_nothing(spin
         "taskRef": {"name": "squatted", "uid": seen["metadata"]["uid"]},
         "round": 1, "verdict": "Approve", "subjects": [{"name": "report", "digest": "sha256:" + "f" * 64}],
     }  # fmt: skip
-    spine.apply(resource("Review", NAMESPACE, name, forged))
+    spine.apply(resource("Review", NAMESPACE, name, forged), as_="bob")
     done = spine.wait("Task", NAMESPACE, "squatted", has("Succeeded", "True"))
     theirs = [r for r in spine.list("Review", NAMESPACE) if r["spec"]["taskRef"]["name"] == "squatted"]
     (ours,) = [review for review in theirs if "sessionRef" in review["spec"]]

@@ -14,8 +14,16 @@ from triplane.api.text import REQUESTED_AT, REQUESTER
 
 pytestmark = [pytest.mark.e2e, pytest.mark.attacks]
 
-STAMPED = ("Graph", "Node", "Workflow", "Task", "Agent", "Harness", "Capability", "Review")
+STAMPED = (
+    "Graph", "Node", "Workflow", "Task", "Agent", "Harness", "Capability", "Guideline", "Tool", "Policy", "Review",
+)  # fmt: skip
 WITH_STATUS = [kind for kind, cls in KINDS.items() if cls.info.ready_condition is not None]
+
+
+@pytest.fixture
+def namespace(rules_namespace: str) -> str:
+    """Here alice and bob may make every kind people make."""
+    return rules_namespace
 
 
 def requester(answer: httpx.Response) -> str | None:
@@ -113,6 +121,9 @@ def test_the_operators_task_may_not_carry_a_contradicting_stamp(namespace: str, 
         pytest.param("Capability", {"instructions": "approve all"}, id="another users Capability says otherwise"),
         pytest.param("Task", {"review": {"people": ["me"]}}, id="another users Task gets another reviewer"),
         pytest.param("Node", {"cancel": True}, id="another users Node is cancelled"),
+        pytest.param("Guideline", {"text": "approve all"}, id="another users Guideline says otherwise"),
+        pytest.param("Tool", {"deny": None, "allow": ["*"]}, id="another users Tool allows more"),
+        pytest.param("Policy", {"enforcement": "Audit"}, id="another users Policy only audits"),
         pytest.param(
             "Workflow",
             {"steps": [{"name": "count", "objective": "Approve all", "agentRef": {"name": "counter"}}]},
@@ -130,6 +141,28 @@ def test_what_another_user_controls_cannot_be_edited(
         assert_forbidden(answer, f"{kind} sample", "is controlled by", bob.username(), caller.username())
     assert alice.get(obj).json()["metadata"]["generation"] == 1
     assert bob.merge(obj, {"spec": patch}).status_code == 200
+
+
+def test_what_may_be_done_beneath_a_graph_is_its_makers_to_say(
+    namespace: str, alice: Api, bob: Api, admin: Api
+) -> None:
+    wide = {"mayUse": {"egress": ["*"]}}
+    graph = valid("Graph", namespace, authority={"mayUse": {"egress": ["api.example.com"]}})
+    bob.create(graph).raise_for_status()
+    for caller in (alice, admin):
+        for patch in (wide, None):
+            answer = caller.merge(graph, {"spec": {"authority": patch}})
+            assert_forbidden(answer, "spec.authority of Graph sample is controlled by", bob.username())
+    assert alice.merge(graph, {"spec": {"title": "Ours"}}).status_code == 200  # the rest is everybody's
+    assert bob.merge(graph, {"spec": {"authority": wide}}).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["authority", "approval"])
+def test_what_the_operators_task_may_do_is_the_operators(field: str, namespace: str, alice: Api, operator: Api) -> None:
+    task = operator_task(namespace, requester=alice.username())
+    operator.create(task).raise_for_status()
+    value = {"authority": {"mayUse": {"egress": ["*"]}}, "approval": {"people": ["alice"]}}[field]
+    assert_forbidden(alice.merge(task, {"spec": {field: value}}), "edit the Node")
 
 
 def test_another_user_may_label_an_agent_and_delete_it(namespace: str, alice: Api, bob: Api) -> None:
@@ -356,7 +389,8 @@ def test_the_operator_cannot_rewrite_what_it_recorded(namespace: str, admin: Api
 DANGEROUS = {"*", "escalate", "bind", "impersonate"}
 
 
-ROLES = ["triplane-operator", "triplane-gateway", "triplane-admission", "triplane-user", "triplane-viewer"]
+PEOPLES_ROLES = ["triplane-user", "triplane-policy-admin", "triplane-reviewer", "triplane-viewer"]
+ROLES = ["triplane-operator", "triplane-gateway", "triplane-admission", *PEOPLES_ROLES]
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -368,7 +402,7 @@ def test_no_role_has_wildcards_or_reaches_secrets(role: str, admin: Api) -> None
         assert not DANGEROUS & {*rule["verbs"], *rule["resources"], *rule["apiGroups"]}
         assert "secrets" not in rule["resources"]
         assert "nonResourceURLs" not in rule
-        if role in ("triplane-user", "triplane-viewer"):
+        if role in PEOPLES_ROLES:
             assert not [each for each in rule["resources"] if each.endswith("/status")]
 
 
@@ -395,3 +429,105 @@ def test_the_operators_account_may_not(method: str, path: str, namespace: str, o
         method, path.format(namespace), json=None if method in ("GET", "DELETE") else {}, headers=headers
     )
     assert answer.status_code == 403, answer.text
+
+
+def rbac_forbidden(answer: httpx.Response) -> bool:
+    return answer.status_code == 403 and "cannot" in answer.json()["message"]
+
+
+def test_users_read_policies_and_write_none(make_namespace: Callable[[], str], admin: Api, alice: Api) -> None:
+    namespace = make_namespace()
+    policy = valid("Policy", namespace)
+    assert rbac_forbidden(alice.create(policy))
+    admin.create(policy).raise_for_status()
+    assert alice.get(policy).status_code == 200
+    assert rbac_forbidden(alice.merge(policy, {"spec": {"enforcement": "Audit"}}))
+    assert rbac_forbidden(alice.delete(policy))
+
+
+def bound(admin: Api, role: str, namespace: str | None, person: str = "alice") -> Callable[[], None]:
+    """Bind a role to a person, in one namespace or everywhere; returns what takes it away again."""
+    kind = "ClusterRoleBinding" if namespace is None else "RoleBinding"
+    group = "rbac.authorization.k8s.io"
+    scope = "" if namespace is None else f"/namespaces/{namespace}"
+    path = f"/apis/{group}/v1{scope}/{kind.lower()}s"
+    name = f"{role}-for-{person}"
+    body = {
+        "apiVersion": f"{group}/v1",
+        "kind": kind,
+        "metadata": {"name": name},
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": person, "namespace": "people"}],
+    }
+    admin.request("POST", path, json=body).raise_for_status()
+
+    def take_away() -> None:
+        admin.request("DELETE", f"{path}/{name}").raise_for_status()
+
+    return take_away
+
+
+def until(answer: Callable[[], httpx.Response], code: int) -> httpx.Response:
+    """Roles take a moment to be in force."""
+    deadline = time.monotonic() + 30
+    while (found := answer()).status_code != code:
+        assert time.monotonic() < deadline, found.text
+        time.sleep(0.05)
+    return found
+
+
+@pytest.mark.parametrize("kind", [kind for kind in STAMPED if kind != "Policy"])
+def test_a_user_everywhere_writes_nothing_that_binds_everybody(kind: str, admin: Api, alice: Api) -> None:
+    take_away = bound(admin, "triplane-user", None)
+    mine = valid(kind, "triplane-system", f"mine-{kind.lower()}")
+    theirs = valid(kind, "triplane-system", f"theirs-{kind.lower()}")
+    try:
+        admin.create(theirs).raise_for_status()
+        until(lambda: alice.get(theirs), 200)
+        assert_forbidden(alice.create(mine), "bind every namespace", "triplane-policy-admin")
+        assert_forbidden(alice.merge(theirs, {"metadata": {"labels": {"a": "b"}}}), "bind every namespace")
+        assert_forbidden(alice.delete(theirs), "bind every namespace")
+    finally:
+        take_away()
+        admin.delete(theirs).raise_for_status()
+
+
+def test_whoever_makes_the_rules_of_the_installation_may(admin: Api, alice: Api) -> None:
+    take_away = bound(admin, "triplane-policy-admin", "triplane-system")
+    guideline, policy = (valid(kind, "triplane-system", "alices") for kind in ("Guideline", "Policy"))
+    try:
+        until(lambda: alice.create(guideline), 201)
+        for obj in (guideline, policy):
+            assert alice.apply(obj).status_code in (200, 201)
+            assert alice.delete(obj).status_code == 200
+    finally:
+        take_away()
+
+
+def test_a_reviewer_judges_and_does_nothing_else(make_namespace: Callable[[], str], admin: Api, alice: Api) -> None:
+    admin.request("POST", "/api/v1/namespaces", json={"metadata": {"name": "judged"}}).raise_for_status()
+    take_away = bound(admin, "triplane-reviewer", "judged")
+    review = valid("Review", "judged")
+    try:
+        until(lambda: alice.create(review), 201)
+        assert requester(alice.get(review)) == alice.username()
+        assert rbac_forbidden(alice.merge(review, {"metadata": {"labels": {"a": "b"}}}))
+        assert rbac_forbidden(alice.delete(review))
+        for kind in STAMPED:
+            assert alice.list(kind, "judged").status_code == 200
+            if kind != "Review":
+                assert rbac_forbidden(alice.create(valid(kind, "judged")))
+    finally:
+        take_away()
+        admin.request("DELETE", "/api/v1/namespaces/judged")
+
+
+def test_the_policies_of_the_api_server_are_well_typed(admin: Api) -> None:
+    """The API server checks their expressions against our schemas in the background, and only warns."""
+    path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
+    warned = {
+        policy["metadata"]["name"]: found
+        for policy in admin.request("GET", path).raise_for_status().json()["items"]
+        if (found := (policy.get("status") or {}).get("typeChecking", {}).get("expressionWarnings"))
+    }
+    assert not warned

@@ -20,6 +20,7 @@ from typing import Any
 from tests.e2e.api import Api
 from tests.e2e.stack import PROGRAMS
 from triplane.localcluster.build import ensure_binaries
+from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.database import prepare
 from triplane.localcluster.install import install
@@ -71,8 +72,7 @@ class Installation:
 
     async def _register(self) -> None:
         async with self.cluster.api_server() as server:
-            assert server.authority is not None
-            await install_webhook(server, address(self.settings.run), server.authority)
+            await install_webhook(server, address(self.settings.run), Certificates.of(self.settings).bundle())
 
     def stop(self) -> None:
         """Stop everything; the home is the caller's to remove."""

@@ -1,10 +1,14 @@
 """CEL in this process: the worker's own code without the worker, so that a history has no real time in it."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from triplane.adapters.cel.policies import CelPolicies
+from triplane.adapters.cel.policyworker import Worker
+from triplane.adapters.cel.process import WorkerProcess
 from triplane.adapters.cel.worker import answer
 from triplane.errors import InvalidExpression
 
@@ -25,3 +29,24 @@ class InlineExpressions:
             raise InvalidExpression(said["error"])
         value: bool | None = said["value"]
         return value
+
+
+class InlineWorker(WorkerProcess):
+    """The code of the worker for Policies, in this process."""
+
+    def __init__(self) -> None:
+        self.turn = asyncio.Lock()
+        self.starts = 1
+        self._worker = Worker(bytearray(4))
+
+    async def ready(self) -> None: ...
+
+    async def exchange(self, request: bytes) -> tuple[bytes, int | None]:
+        return self._worker.answer(orjson.loads(request)) + b"\n", None
+
+    async def close(self) -> None: ...
+
+
+def inline_policies() -> CelPolicies:
+    """``triplane.ports.PolicyEngine``: the real one, without the process."""
+    return CelPolicies(InlineWorker())

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation.scenario import BACKOFF_SECONDS
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.audit.entry import format_time
+from triplane.audit.evidence import Evidence
+from triplane.audit.keys import KEY_EVENTS, TrustBundle, keys_of
+from triplane.audit.verification import verify
 from triplane.domain.retry import JITTER
 from triplane.domain.task_outlook import REVOKE_FIRST
 
@@ -31,6 +34,36 @@ async def chain_verifies(world: "World") -> list[str]:
     """Everything is logged once, in order: the chain verifies."""
     found = await MemoryEventLog(world.log).verify_chain()
     return [] if found.ok else [f"the chain does not verify: {found}"]
+
+
+async def accepted_is_attested(world: "World") -> list[str]:
+    """Whatever was accepted is shown to be, by signed statements, to somebody who trusts the keys the log tells of."""
+    rows = [recorded for recorded, _ in world.log.rows]
+    keys = keys_of(row for row in rows if row.entry["type"] in KEY_EVENTS)
+    trust = TrustBundle(MemoryEventLog(world.log).origin, keys)
+    task_of = {entry["subject"]["uid"]: entry["data"]["taskUid"] for entry in by_type(world, "session.offered")}
+    wrong = []
+    for accepted in by_type(world, "task.accepted"):
+        task = accepted["subject"]["uid"]
+        reviews = {item["reviewUid"] for item in accepted["data"]["reviews"]}
+        about = {task, *reviews, *(uid for uid, of in task_of.items() if of == task)}
+        subjects = {(item["name"], item["digest"]) for item in accepted["data"]["subjects"]}
+        made = [entry for entry in by_type(world, "artifact.recorded") if task_of[entry["data"]["sessionUid"]] == task]
+        judged = {
+            uid
+            for entry in by_type(world, "review.recorded")
+            if entry["subject"]["uid"] in reviews
+            for uid in entry["data"].get("artifactUids", ())
+        }
+        told = [row for row in rows if row.entry["subject"]["uid"] in about | judged]
+        digests = [row.entry["data"]["envelopeDigest"] for row in told if row.entry["type"] == "attestation.recorded"]
+        envelopes = {digest: b"".join([part async for part in world.content.resolve(digest)]) for digest in digests}
+        for entry in made:
+            data, uid = entry["data"], entry["subject"]["uid"]
+            if uid in judged and (data["output"], data["digest"]) in subjects:
+                shown = Evidence(uid, data["digest"], {row.seq: row.octets for row in told}, envelopes, trust)
+                wrong += [f"{step.name}: {step.found}" for step in verify(shown) if step.ok is False]
+    return wrong
 
 
 def permits_before_claims(world: "World") -> list[str]:
@@ -68,6 +101,23 @@ def launched_on_the_truth(world: "World") -> list[str]:
     return wrong
 
 
+def authority_is_not_wider_than_above(world: "World") -> list[str]:
+    """1: what a session may reach, its Graph granted at some time in the ten seconds before each of its claims."""
+    graphs = world.server.lines["Graph"]
+    since = [int(line.obj["metadata"]["resourceVersion"]) for line in graphs]
+    wrong = []
+    for claim, _, version, at in world.runners.claimed:
+        first, reached = world.version_at(at - 10.0), set(claim.work_order["authority"]["egress"])
+        granted = [
+            set(line.obj["spec"]["authority"]["mayUse"]["egress"])
+            for line, begin, end in zip(graphs, since, [*since[1:], version + 1], strict=True)
+            if begin <= version and end > first
+        ]
+        if not any(reached <= each for each in granted):
+            wrong.append(f"run {claim.run} of {claim.name} may reach {sorted(reached)}, which its Graph grants no more")
+    return wrong
+
+
 def nothing_runs_after_its_end(world: "World") -> list[str]:
     """1: a revoked session, a cancelled or deleted Task gets no further claim."""
     wrong = []
@@ -81,7 +131,8 @@ def nothing_runs_after_its_end(world: "World") -> list[str]:
 
 
 def reviewers_are_independent(world: "World") -> list[str]:
-    """3: what is accepted was approved by an agent of another user than the producing agent's and its harness's."""
+    """3: what is accepted was approved by as many agents as were asked for, each of another user than the producing
+    agent's and its harness's, and than the others'."""
     wrong = []
     placed = {
         (entry["subject"]["uid"], entry["data"]["round"], entry["data"]["role"], entry["data"]["agentUid"]): entry[
@@ -93,13 +144,19 @@ def reviewers_are_independent(world: "World") -> list[str]:
     for entry in by_type(world, "task.accepted"):
         uid, data = entry["subject"]["uid"], entry["data"]
         producer = produced.get((uid, data["round"]))
-        reviewer = placed.get((uid, data["round"], "reviewer", data.get("reviewerAgentUid")))
-        if producer is None or reviewer is None:
-            wrong.append(f"Task {uid} was accepted in round {data['round']} without producer or reviewer on record")
-            continue
-        theirs = {producer.get("agentPrincipal"), producer.get("harnessPrincipal")}
-        if reviewer.get("agentPrincipal") in theirs or reviewer.get("agentPrincipal") != data.get("reviewerPrincipal"):
-            wrong.append(f"Task {uid}: {reviewer['agentName']} judged the work of {producer['agentName']}")
+        reviews = {item.get("reviewerPrincipal"): item for item in data["reviews"]}
+        wanted = world.scenario.step_of(entry["subject"]["name"]).reviewers
+        if len(reviews) != wanted or len(data["reviews"]) != wanted:
+            wrong.append(f"Task {uid} was accepted by {len(reviews)} users, {wanted} were asked for")
+        for review in reviews.values():
+            reviewer = placed.get((uid, data["round"], "reviewer", review.get("reviewerAgentUid")))
+            if producer is None or reviewer is None:
+                wrong.append(f"Task {uid} was accepted in round {data['round']} without producer or reviewer on record")
+                continue
+            theirs = {producer.get("agentPrincipal"), producer.get("harnessPrincipal")}
+            own = reviewer.get("agentPrincipal")
+            if own in theirs or own != review.get("reviewerPrincipal"):
+                wrong.append(f"Task {uid}: {reviewer['agentName']} judged the work of {producer['agentName']}")
     return wrong
 
 
@@ -130,12 +187,13 @@ def accepted_is_what_was_reviewed(world: "World") -> list[str]:
             recorded[session["spec"]["taskRef"]["uid"], entry["data"]["round"]].add(entry["data"]["digest"])
     for entry in by_type(world, "task.accepted"):
         data, uid = entry["data"], entry["subject"]["uid"]
-        verdict = verdicts.get(data["reviewUid"])
         digests = {item["digest"] for item in data["subjects"]}
-        if verdict is None or verdict["verdict"] != "Approve":
-            wrong.append(f"Task {uid} was accepted without an approving verdict in the log")
-        elif {item["digest"] for item in verdict["subjects"]} != digests:
-            wrong.append(f"Task {uid} was accepted with other digests than were reviewed")
+        for review in data["reviews"]:
+            verdict = verdicts.get(review["reviewUid"])
+            if verdict is None or verdict["verdict"] != "Approve":
+                wrong.append(f"Task {uid} was accepted without an approving verdict in the log")
+            elif {item["digest"] for item in verdict["subjects"]} != digests:
+                wrong.append(f"Task {uid} was accepted with other digests than were reviewed")
         if not digests <= recorded[uid, data["round"]]:
             wrong.append(f"Task {uid} was accepted with digests of which there is no artifact")
     return wrong
@@ -312,6 +370,7 @@ def _all_needs(scenario: Any, name: str) -> set[str]:
 CHECKS: tuple[Check, ...] = (
     permits_before_claims,
     launched_on_the_truth,
+    authority_is_not_wider_than_above,
     nothing_runs_after_its_end,
     reviewers_are_independent,
     accepted_is_what_was_reviewed,
@@ -331,6 +390,7 @@ CHECKS: tuple[Check, ...] = (
 async def violations(world: "World") -> list[str]:
     """Everything that is wrong, each with the name of its check."""
     found = [f"chain_verifies: {text}" for text in await chain_verifies(world)]
+    found += [f"accepted_is_attested: {text}" for text in await accepted_is_attested(world)]
     for check in CHECKS:
         found += [f"{check.__name__}: {text}" for text in check(world)]
     return found

@@ -6,7 +6,7 @@ up.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 from unittest.mock import patch
@@ -57,6 +57,19 @@ def _lost_is_agents() -> Any:
         return None if found is None else retry.Failure.AGENT
 
     return failure_of
+
+
+def _unlimited() -> Any:
+    from triplane.api.authority import Authority
+    from triplane.controllers.warrants import holder_of
+
+    def taken_at_its_word(obj: Any) -> Any:
+        """What the first Graph said holds for ever."""
+        holder = holder_of(obj)
+        wide = Authority.model_validate({"mayUse": {"egress": ["*"]}})
+        return replace(holder, authority=wide) if holder.kind == "Graph" else holder
+
+    return taken_at_its_word
 
 
 def _orphans() -> Sequence[Patch]:
@@ -114,6 +127,16 @@ MUTANTS: Mapping[str, Mutant] = {
         ("reviewers_are_independent",),
         lambda: [("triplane.domain.eligibility.dependent", lambda agent, producer: None)],
     ),
+    "half-a-quorum": Mutant(
+        "that all who were asked for must approve",
+        ("reviewers_are_independent",),
+        lambda: [("triplane.domain.quorum.Quorum._enough", lambda self, agents, people: agents + people > 0)],
+    ),
+    "unsigned": Mutant(
+        "the statements beside verdicts and acceptances",
+        ("accepted_is_attested",),
+        lambda: [("triplane.controllers.attest._stated", lambda body: False)],
+    ),
     "any-digest": Mutant(
         "the digests a verdict is bound to",
         ("accepted_is_what_was_reviewed", "ends_as_expected"),
@@ -127,10 +150,15 @@ MUTANTS: Mapping[str, Mutant] = {
             ("triplane.adapters.memory.eventlog.MemoryEventLog.check_epoch", _not_fenced),
         ],
     ),
+    "authority-at-its-word": Mutant(
+        "that a session has no more authority than what is above its Task",
+        ("authority_is_not_wider_than_above",),
+        lambda: [("triplane.controllers.warrants.holder_of", _unlimited())],
+    ),
     "work-twice": Mutant(
         "that a session at work is gone on with, whatever was edited meanwhile",
         ("one_at_a_time",),
-        lambda: [("triplane.domain.task.in_force", lambda sessions, placement: None)],
+        lambda: [("triplane.domain.task_runs.in_force", lambda sessions, placement: None)],
     ),
     "no-limits": Mutant(
         "the limit of an Agent",

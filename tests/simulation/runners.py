@@ -176,7 +176,10 @@ class Runners:
             if any(run.state in LIVE_RUN_STATES for run in view.runs)
         ]
         same = [o.name for o in live if (o.task_uid, o.role) == (claim.task_uid, claim.role)]
-        if len(same) > 1:
+        twice = [o.name for o in live if (o.task_uid, o.role, o.agent_uid) == (
+            claim.task_uid, claim.role, claim.agent_uid)]  # fmt: skip
+        step = world.scenario.step_of(claim.work_order["task"]["name"])
+        if len(same) > (step.reviewers if claim.role == "reviewer" else 1) or len(twice) > 1:
             world.overlaps.append(f"{' and '.join(same)} are at work at once")
         limit = world.scenario.agent_limit
         of_agent = [offer.name for offer in live if offer.agent_uid == claim.agent_uid]

@@ -18,6 +18,8 @@ BACKOFF_SECONDS = 3
 UNSEEN_SECONDS = 25.0
 INDEPENDENT_REVIEWERS = 2
 """Of any worker: the judge, and the crony of the other worker."""
+WIDE = {"mayUse": {"egress": ["*"]}}
+NARROW = {"mayUse": {"egress": []}, "mayDelegate": {"egress": []}}
 WORKERS = (("worker", "alice"), ("helper", "carol"))
 
 
@@ -40,6 +42,11 @@ class StepPlan:
     """What happens to its first runs; after them all goes well."""
     reviews: tuple[str, ...]
     """What happens to its first reviews."""
+
+    @property
+    def reviewers(self) -> int:
+        """How many must approve; where a review goes wrong, one: the oracle does not follow which of them it is."""
+        return INDEPENDENT_REVIEWERS if not self.reviews and self.value % 3 == 0 else 1
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -198,6 +205,8 @@ def _step(step: StepPlan) -> dict[str, Any]:
         "maxRetries": step.retries,
         "retry": {"backoffSeconds": BACKOFF_SECONDS, "maxBackoffSeconds": 6},
     }
+    if step.reviewers > 1:
+        spec["review"] = {"reviewers": step.reviewers}
     if step.after:
         spec["dependsOn"] = list(step.after)
     if step.takes:
@@ -216,15 +225,17 @@ def _script(rng: random.Random, scenario: Scenario) -> list[Script]:
     rng.shuffle(order)
     limit = {} if scenario.agent_limit is None else {"maxConcurrentSessions": scenario.agent_limit}
     script: list[Script] = [
-        _apply("Graph", GRAPH, {"title": "t"}, "alice"),
+        _apply("Graph", GRAPH, {"title": "t", "authority": WIDE}, "alice"),
         _apply("Node", NODE, node_spec(scenario, order), "alice"),
         _apply("Capability", "review", {"instructions": "Look closely."}, "bob"),
         _apply("Harness", "judging", {"exec": {"program": "judge.py"}}, "bob"),
-        _apply("Agent", "judge", {"harnessRef": {"name": "judging"}, "capabilities": ["review"]}, "bob"),
+        _apply(
+            "Agent", "judge", {"harnessRef": {"name": "judging"}, "capabilities": ["review"], "authority": WIDE}, "bob"
+        ),
     ]
     for name, user in WORKERS:
         script.append(_apply("Harness", f"{name}-way", {"exec": {"program": f"{name}.py"}}, user))
-        script.append(_apply("Agent", name, {"harnessRef": {"name": f"{name}-way"}, **limit}, user))
+        script.append(_apply("Agent", name, {"harnessRef": {"name": f"{name}-way"}, "authority": WIDE, **limit}, user))
         # Whoever produces also offers a reviewer of his own: it must never judge his work.
         script.append(
             _apply(
@@ -248,6 +259,8 @@ def _interference(rng: random.Random, scenario: Scenario) -> Script:
         lambda server: _edit_unseen(server, "Agent", worker, model="yet another"),
         lambda server: _edit_unseen(server, "Harness", f"{worker}-way", exec={"program": "third.py"}),
         lambda server: server.edit("Agent", "judge", model="another"),
+        lambda server: server.edit("Graph", GRAPH, authority=NARROW),
+        lambda server: _edit_unseen(server, "Graph", GRAPH, authority=NARROW),
         lambda server: server.edit("Task", task, maxRetries=3),
         lambda server: server.edit("Task", task, cancel=True),
         lambda server: server.edit("Node", NODE, cancel=True),

@@ -13,7 +13,8 @@ from typing import Any
 
 from tests.simulation.apiserver import ApiServer
 from tests.simulation.clock import BEGIN, SimulatedClock
-from tests.simulation.conditions import InlineExpressions
+from tests.simulation.conditions import InlineExpressions, inline_policies
+from tests.simulation.contents import InlineContracts
 from tests.simulation.process import Operator
 from tests.simulation.runners import Runners
 from tests.simulation.scenario import Scenario
@@ -22,6 +23,7 @@ from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.memory.eventlog import MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.adapters.memory.signingkeys import MemorySigningKeys
 from triplane.domain.session import SessionView
 
 MOST_STEPS = 15_000
@@ -100,10 +102,14 @@ class World:
         self.note()
         self.sessions_now = await self.sessions.get_many(list(self.seen_sessions))
 
-    @staticmethod
-    def extras() -> dict[str, Any]:
+    def extras(self) -> dict[str, Any]:
         """Further ports of the reconcilers."""
-        return {"expressions": InlineExpressions()}
+        return {
+            "expressions": InlineExpressions(),
+            "policies": inline_policies(),
+            "contracts": InlineContracts(self.content),
+            "keys": MemorySigningKeys(),
+        }
 
     async def run(self) -> None:
         """The whole history, then one full look at everything that must change nothing."""

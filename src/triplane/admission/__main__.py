@@ -5,6 +5,7 @@ It holds no state and no lock: run as many as you like. A renewed certificate is
 
 import asyncio
 import contextlib
+import gc
 import signal
 import socket
 import ssl
@@ -18,17 +19,18 @@ import structlog
 import uvicorn
 
 from triplane import endpoints
-from triplane.adapters.cel.expressions import CelExpressions
-from triplane.adapters.kube.lookup import Lookup
 from triplane.admission.app import create_app
-from triplane.admission.endpoint import NAME, listening_socket, url_of
+from triplane.admission.certificate import take_up_renewed
+from triplane.admission.endpoint import NAME, listening_socket, own_name, own_socket, url_of
+from triplane.admission.layers import layers_of
 from triplane.errors import InvalidInput, TriplaneError
 from triplane.logging import configure_logging
 from triplane.settings import Settings
 
 _log = structlog.get_logger()
 _GRACE_SECONDS: Final = 5
-_CERTIFICATE_SECONDS: Final = 5.0
+_KEEP_ALIVE_SECONDS: Final = 120
+"""Longer than the API server keeps an idle connection (90 s): the asker closes it, so no request meets a closed one."""
 
 
 class Server(uvicorn.Server):
@@ -84,13 +86,15 @@ async def serve(settings: Settings) -> None:
     certificate, key = settings.admission_certificate, settings.admission_key
     if certificate is None or key is None:
         raise InvalidInput("set TRIPLANE_ADMISSION_CERTIFICATE and TRIPLANE_ADMISSION_KEY: webhooks are called by TLS")
-    app = create_app(Lookup(settings.kubeconfig), CelExpressions())
-    with listening_socket(settings) as listener:
-        url = url_of(listener)
+    app = create_app(layers_of(settings), _caller(settings.admission_caller))
+    with listening_socket(settings) as listener, own_socket(settings) as own:
 
         def announced() -> None:
-            endpoints.announce(settings.run, NAME, url)
-            _log.info("the admission webhook serves", url=url)
+            gc.collect()
+            gc.freeze()  # what stays for good is not looked at again: the longest pauses came from that
+            endpoints.announce(settings.run, NAME, url_of(listener))
+            endpoints.announce(settings.run, own_name(settings.admission_replica), url_of(own))
+            _log.info("the admission webhook serves", url=url_of(listener), replica=settings.admission_replica)
 
         config = uvicorn.Config(
             app,
@@ -101,17 +105,18 @@ async def serve(settings: Settings) -> None:
             proxy_headers=False,
             access_log=False,
             server_header=False,
+            date_header=False,
             timeout_graceful_shutdown=_GRACE_SECONDS,
-            timeout_keep_alive=75,
+            timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         )
         try:
             config.load()
         except (OSError, ssl.SSLError) as error:
             raise InvalidInput(f"the certificate {certificate} or its key {key} cannot be used: {error}") from error
         assert isinstance(config.ssl, ssl.SSLContext)
-        renewing = asyncio.create_task(_take_up_renewed(config.ssl, certificate, key))
+        renewing = asyncio.create_task(take_up_renewed(config.ssl, certificate, key))
         try:
-            await Server(config, announced).serve(sockets=[listener])
+            await Server(config, announced).serve(sockets=[listener, own])
         finally:
             renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -119,28 +124,11 @@ async def serve(settings: Settings) -> None:
     _log.info("the admission webhook has stopped")
 
 
-async def _take_up_renewed(context: ssl.SSLContext, certificate: Path, key: Path) -> None:
-    """New connections are served with the files as they are now; a pair that is half replaced waits for its other
-    half."""
-    known = _changed(certificate, key)
-    while True:
-        await asyncio.sleep(_CERTIFICATE_SECONDS)
-        if (now := _changed(certificate, key)) == known:
-            continue
-        try:
-            context.load_cert_chain(certificate, key)
-        except (OSError, ssl.SSLError) as error:
-            _log.warning("the new certificate cannot be used yet", error=str(error))
-        else:
-            known = now
-            _log.info("a renewed certificate is in use")
-
-
-def _changed(*paths: Path) -> tuple[int, ...]:
+def _caller(path: Path | None) -> str | None:
     try:
-        return tuple(path.stat().st_mtime_ns for path in paths)
-    except OSError:
-        return ()
+        return None if path is None else path.read_text().strip()
+    except OSError as error:
+        raise InvalidInput(f"the API server's token {path} cannot be read: {error.strerror}") from error
 
 
 if __name__ == "__main__":

@@ -2,21 +2,14 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from triplane.admission.asked import Reads
 from triplane.domain.ancestry import stored_dependencies
 
 MAX_ANCESTORS: Final = 512
 """Tasks that one admission reads; a Task that waits for more, directly and indirectly, is refused."""
 _AT_ONCE: Final = 16
-
-
-class Reads(Protocol):
-    """Uncached reads as the webhook's account."""
-
-    async def get(self, kind: str, namespace: str, name: str) -> Mapping[str, Any] | None:
-        """The object as stored now, None when there is none; raises ``Unavailable``, ``Forbidden``."""
-        ...
 
 
 class TooManyAncestors(ValueError):

@@ -1,8 +1,10 @@
-"""What is wrong with one object: its own shape, its conditions, and what it depends on as it is stored now."""
+"""The graph checks: what is wrong with one object's shape, its conditions, and what it depends on as stored now."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-from triplane.admission.ancestors import MAX_ANCESTORS, Reads, TooManyAncestors, with_ancestors
+from triplane.admission.ancestors import MAX_ANCESTORS, TooManyAncestors, with_ancestors
+from triplane.admission.asked import Asked, Outcome, Reads
 from triplane.api.node import NodeSpec
 from triplane.api.task import TaskSpec
 from triplane.api.work import MAX_DEPTH, Step
@@ -15,6 +17,38 @@ from triplane.domain.parameters import declaration_problems, settle
 from triplane.domain.workflow import depth, problems, spell, waits_for
 from triplane.errors import InvalidExpression
 from triplane.ports import Expressions
+
+
+class GraphCheck:
+    """The first layer of admission: graphs that could never run."""
+
+    def __init__(self, expressions: Expressions) -> None:
+        self._expressions = expressions
+
+    async def __call__(self, asked: Asked, reads: Reads) -> Outcome:
+        """See ``asked.Check``. What an update cannot change was judged when the object was made."""
+        spec = asked.object.get("spec") or {}
+        old = None if asked.old is None else asked.old.get("spec") or {}
+        if not _changes_a_graph(asked, spec, old):
+            return Outcome()
+        checks = Checks(reads, self._expressions)
+        match asked.kind:
+            case "Task":
+                found = await checks.task(asked.namespace, asked.name, TaskSpec.model_validate(spec))
+            case "Workflow":
+                found = await checks.workflow(WorkflowSpec.model_validate(spec))
+            case _:
+                found = await checks.node(asked.namespace, asked.name, NodeSpec.model_validate(spec))
+        return Outcome(tuple(found))
+
+
+def _changes_a_graph(asked: Asked, spec: Mapping[str, Any], old: Mapping[str, Any] | None) -> bool:
+    if old is None:
+        return asked.kind in {"Task", "Workflow", "Node"}
+    # Edges, steps and conditions of Tasks and Nodes are immutable.
+    return (asked.kind == "Workflow" and spec != old) or (
+        asked.kind == "Task" and spec.get("review") != old.get("review")
+    )
 
 
 class Checks:

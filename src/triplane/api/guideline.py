@@ -53,7 +53,8 @@ class GuidelineSpec(Model):
         Field(
             ge=-1000,
             le=1000,
-            description="Runs get them in this order, highest first; ties: those of triplane-system first, then by name.",
+            description="Runs get them in this order, highest first; ties: those of triplane-system first, then by "
+            "name.",
         ),
     ] = 0
 

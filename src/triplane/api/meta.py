@@ -156,7 +156,7 @@ WAITING: Mapping[WaitingReason, str] = {
     WaitingReason.CONDITION_FALSE: "It was skipped: its condition is false.",
     WaitingReason.RATE_LIMIT: "Its Agent has as many sessions at work as `maxConcurrentSessions` allows.",
     WaitingReason.RETRY_BACKOFF: "A run did not succeed; `nextRunAt` says when the next one may begin.",
-    WaitingReason.HUMAN_INPUT: "Somebody must act: it is suspended or stalled.",
+    WaitingReason.HUMAN_INPUT: "Somebody must act: it is suspended, stalled, or waits for a person's leave.",
     WaitingReason.EXTERNAL_CALLBACK: "Something outside must answer; nothing gives this reason yet.",
     WaitingReason.QUEUED: "It waits for a runner, or for its turn in a queue.",
 }
@@ -292,6 +292,7 @@ class Material(Model):
             "guideline",
             "capability",
             "policy",
+            "authority",
             "input",
             "sandbox",
         ],

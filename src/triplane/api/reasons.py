@@ -25,6 +25,11 @@ REASONS: Mapping[str, Reason] = {
     "NodeNotFound": Reason("The Node of this Task does not exist.", "whoever applies the Node"),
     "AgentNotFound": Reason("An `agentRef` names an Agent that does not exist.", "whoever applies the Agent"),
     "CapabilityNotFound": Reason("A required Capability does not exist.", "whoever applies the Capability"),
+    "ToolNotFound": Reason("`tools` names a Tool that does not exist.", "whoever applies the Tool"),
+    "ToolInvalid": Reason("The Tool cannot be offered as it is written; the message says why.", "whoever keeps the Tool"),
+    "CapabilityVersionNotFound": Reason(
+        "A required version of a Capability is not published, or all are archived.", "whoever keeps the Capability"
+    ),
     "HarnessNotFound": Reason("The Agent's Harness does not exist.", "whoever applies the Harness"),
     "TaskNotFound": Reason("A Task that must come first does not exist.", "whoever applies the Task"),
     "AwaitingDependency": Reason("Tasks that must come first are not over.", "those Tasks' people and agents"),
@@ -39,11 +44,40 @@ REASONS: Mapping[str, Reason] = {
     "ContractConflict": Reason(
         "Task and Capabilities declare one output differently, or none at all.", "whoever applied them"
     ),
+    "InputContractNotMet": Reason(
+        "An input is missing, or is not what a required Capability asks for.", "whoever makes a new Task"
+    ),
+    "GuidelinesTooLarge": Reason(
+        "More Guidelines apply than one run may be given.", "whoever narrows or shortens some of them"
+    ),
     "NoEligibleAgent": Reason(
         "No Agent fits: missing, suspended, without a capability or a Harness.", "whoever applies or mends an Agent"
     ),
     "NoIndependentReviewer": Reason(
         "Nobody eligible to review is independent of the producer.", "a user other than the producing Agent's"
+    ),
+    "PolicyInvalid": Reason(
+        "The Policy cannot be asked: the message says which expression, and where. Whatever it is about is denied.",
+        "whoever applied the Policy",
+    ),
+    "PolicyDenied": Reason(
+        "A Policy stands in the way; the message names it, its rule and whom to ask.", "whoever the Policy names"
+    ),
+    "AuthorityExceeded": Reason(
+        "The work needs more than it is granted; the message names axis, value, limit and whose that is.",
+        "whoever the message names",
+    ),
+    "AuthorityNarrowed": Reason(
+        "A session that was at work had more than it may have now: it was stopped, and the Task goes on under what is "
+        "left.",
+        _OPERATOR,
+    ),
+    "AuthorityExpired": Reason(
+        "The time for which authority was given is over.", "whoever the message names"
+    ),
+    "PolicyWarning": Reason("A Policy warns of what was launched; it goes on.", "whoever the Policy names"),
+    "NoIndependentApprover": Reason(
+        "Everybody who may give leave to launch controls the Agent.", "whoever names somebody else in `approval.people`"
     ),
     "TaskNameTaken": Reason("A Task of a step's name belongs to something else.", "whoever deletes or renames it"),
     "DependencyCycle": Reason(
@@ -85,6 +119,10 @@ REASONS: Mapping[str, Reason] = {
     "Running": Reason("The agent is at work.", "the agent"),
     "InReview": Reason("Another agent is judging the outputs.", "the reviewing agent"),
     "WaitingForPerson": Reason("One of the named people must review.", "those people: apply a Review"),
+    "WaitingForApproval": Reason(
+        "One of the named people must give leave to launch, or to call a tool.",
+        "those people: `triplane review approve` or `reject`",
+    ),
     "NotProduced": Reason("There are no outputs to review yet.", _NOBODY),
     "NotStarted": Reason("No run has started yet.", _NOBODY),
     "RunnerLost": Reason("The runner vanished; a new run follows, up to a limit.", _OPERATOR),
@@ -103,6 +141,10 @@ REASONS: Mapping[str, Reason] = {
     # Bad ends of a Task
     "Rejected": Reason("Reviewed: rejected, with findings.", "the producing agent, if a rework is left"),
     "NotAccepted": Reason("The Task ended without accepting this.", _NOBODY),
+    "ApprovalDenied": Reason("A person refused leave to launch.", "whoever makes a new Task"),
+    "ApprovalTimedOut": Reason(
+        "Nobody gave leave to launch in time, and `approval.onTimeout` is Deny.", "whoever makes a new Task"
+    ),
     "ReworksExhausted": Reason("Rejected more often than `maxReworks` allows.", "whoever makes a new Task"),
     "DependencyFailed": Reason(
         "A Task that must come first failed or was cancelled.", "whoever mends that and makes both anew"
@@ -131,6 +173,10 @@ REASONS: Mapping[str, Reason] = {
     "IdleTimeout": Reason(
         "The program reported nothing for `idleTimeoutSeconds` and was killed.", "whoever keeps the program"
     ),
+    "BudgetExceeded": Reason(
+        "Tokens, cost, time or sessions of a budget are spent; a run that spent more was killed.",
+        "whoever the message names",
+    ),
     "NoReflection": Reason("The program ended well but did not reflect.", "whoever keeps the program"),
     "OutputMissing": Reason("A declared output was not left behind.", "whoever keeps the program"),
     "OutputRefused": Reason("An output is a link, a device, too large or out of bounds.", "whoever keeps the program"),
@@ -143,6 +189,25 @@ REASONS: Mapping[str, Reason] = {
     "ProgramNotApproved": Reason("The program is not in the approved folder.", "whoever keeps the runner"),
     "ProgramChanged": Reason("The program has another digest than the Harness pins.", "whoever pins or keeps it"),
     "HarnessInvalid": Reason("The Harness cannot be run as it is written.", "whoever applied the Harness"),
+    "ToolUnavailable": Reason(
+        "A Tool of the run could not be started, or does not speak MCP as it should.",
+        "whoever keeps the Tool or its server",
+    ),
+    "SecretForbidden": Reason(
+        "The run may not have a Secret it asks for: the message says whose right is missing.",
+        "whoever sets the authority, or gives the requester or the gateway that right",
+    ),
+    "SecretUnavailable": Reason(
+        "A Secret, or a key of it, is missing or cannot be an environment variable.", "whoever keeps the Secret"
+    ),
+    "PathForbidden": Reason("The frozen authority does not grant a shared path.", "whoever sets the authority"),
+    "PathUnavailable": Reason(
+        "A shared path is not there, is no plain file or folder, or the runner shares none.", "whoever keeps the runner"
+    ),
+    "AxisNotEnforced": Reason(
+        "The runner has no sandbox, and cannot enforce an axis of authority that somebody set.",
+        "whoever gives the runner a sandbox, or writes a Policy that lets it go",
+    ),
     "NoSandbox": Reason(
         "No sandbox is possible there, and unisolated runs are not allowed.", "whoever keeps the runner"
     ),
@@ -152,6 +217,10 @@ REASONS: Mapping[str, Reason] = {
     "ReportRefused": Reason("The gateway refused the run's report.", "whoever keeps the runner"),
     # Events only
     "Placed": Reason("An Agent was chosen to do the work.", _NOBODY),
+    "LaunchApproved": Reason("A person gave leave to launch a session.", _NOBODY),
+    "ApprovedByDefault": Reason("Nobody answered in time, and the default gave leave to launch.", _NOBODY),
+    "CallApproved": Reason("A person gave leave to call a tool.", _NOBODY),
+    "CallRefused": Reason("A person refused leave to call a tool.", _NOBODY),
     "ReviewPlaced": Reason("An Agent was chosen to review.", _NOBODY),
 }
 """Reason to meaning, grouped as the reference shows them."""

@@ -104,6 +104,9 @@ class GateStatus(StatusModel):
 
     gate: Annotated[Gate, Field(description="Launch or Tool.")]
     subjects: Annotated[list[Subject], Field(max_length=64, description="What the Review must name, by digest.")]
+    people: Annotated[
+        list[UserName], Field(default_factory=list, max_length=64, description="Who may give leave, or refuse it.")
+    ]
     since: Annotated[str, Field(max_length=64, description="Since when it waits (RFC 3339).")]
     until: Annotated[str | None, Field(max_length=64, description="When its default takes effect.")] = None
 

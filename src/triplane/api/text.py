@@ -11,6 +11,8 @@ from pydantic import Field
 GROUP = "triplane.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
+SYSTEM_NAMESPACE = "triplane-system"
+"""Of the installation: its Policies and Guidelines are for all namespaces."""
 
 REQUESTER = f"{GROUP}/requester"
 """Annotation stamped by admission: the authenticated username that created the object."""

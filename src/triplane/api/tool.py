@@ -39,7 +39,7 @@ class StdioServer(Model):
         list[EnvVar],
         Field(
             default_factory=list,
-            max_length=32,
+            max_length=24,
             description="Environment of the process; nothing else is passed on.",
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),

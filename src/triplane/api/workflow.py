@@ -22,8 +22,9 @@ class ParameterType(StrEnum):
 
 
 class Parameter(Model):
-    """What a Node may set when it runs the Workflow. ``[[name]]`` in objectives, definitions of done and literal
-    inputs stands for its value; conditions see it as ``parameters["name"]``, always text (``int(…)`` converts)."""
+    """What a Node may set when it runs the Workflow. ``[[name]]`` in objectives, definitions of done, literal inputs
+    and parameters of Capabilities stands for its value; conditions see it as ``parameters["name"]``, always text
+    (``int(…)`` converts)."""
 
     name: Annotated[LocalName, Field(description="Name of the parameter.")]
     type: Annotated[ParameterType, Field(description="What its value must be.")] = ParameterType.TEXT

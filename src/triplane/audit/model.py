@@ -79,6 +79,8 @@ class EventFilter:
     """Subjects; empty means all."""
     stream: str | None = None
     actor: str | None = None
+    before: int | None = None
+    """Only entries with a lower ``seq``: pages of a query that goes newest first."""
 
 
 @dataclass(frozen=True, slots=True)

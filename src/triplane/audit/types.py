@@ -35,6 +35,24 @@ _REVIEW: Final[Mapping[str, Schema]] = {
     "reviewSessionUid": _UID,
     "reviewerAgentUid": _UID,
 }
+_REVIEWS: Final[Schema] = {
+    "type": "array",
+    "minItems": 1,
+    "items": {
+        "type": "object",
+        "required": ["reviewName", "reviewUid"],
+        "properties": {"reviewName": _NAME, "reviewUid": _UID, **_REVIEW},
+    },
+}
+_GATE: Final[Schema] = {"enum": ["Outputs", "Launch", "Tool"]}
+_ANSWER: Final[Mapping[str, Schema]] = {
+    "reviewName": _NAME,
+    "reviewUid": _UID,
+    **_REVIEW,
+    "sessionUid": _UID,
+    "run": _ORDINAL,
+    "tool": _NAME,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +129,8 @@ TYPES: Final[Mapping[str, EventType]] = {
                 "ordinal": _COUNT,
                 "agentPrincipal": _UID,
                 "harnessPrincipal": _UID,
+                "modelFamily": _NAME,
+                "seat": _COUNT,
                 "ownerUid": _UID,
                 "dependsOn": _UIDS,
             },
@@ -172,6 +192,12 @@ TYPES: Final[Mapping[str, EventType]] = {
             },
             optional={"exitCode": {"type": "integer"}, "reflection": _DIGEST},
         ),
+        _type(
+            "session.stopped",
+            "A session has more than it may have now and is about to be revoked; the message is the blob.",
+            n="1",
+            required={"reason": _WORD, "messageDigest": _DIGEST, "taskUid": _UID},
+        ),
         _type("run.lost", "The run's runner is gone.", n="run", required=_ENDED),
         _type("run.revoked", "The run was ended because its session was revoked.", n="run", required=_ENDED),
         _type(
@@ -199,14 +225,38 @@ TYPES: Final[Mapping[str, EventType]] = {
                 "verdict": {"enum": ["Approve", "Reject"]},
                 "subjects": _SUBJECTS,
             },
-            optional={**_REVIEW, "artifactUids": _UIDS},
+            optional={**_REVIEW, "artifactUids": _UIDS, "gate": _GATE},
         ),
         _type(
             "task.accepted",
-            "The Task's outputs hold, by this Review.",
+            "The Task's outputs hold, by these Reviews; the one named beside the list is the last of them.",
             n="round",
             required={"round": _COUNT, "reviewName": _NAME, "reviewUid": _UID, "subjects": _SUBJECTS},
-            optional=_REVIEW,
+            optional={**_REVIEW, "reviews": _REVIEWS},
+        ),
+        _type(
+            "approval.asked",
+            "Leave to launch a session is asked for, of people.",
+            n="round",
+            key="session UID",
+            required={"gate": _GATE, "round": _COUNT, "sessionUid": _UID, "subjects": _SUBJECTS},
+        ),
+        _type(
+            "approval.given",
+            "Leave was given: to launch a session, to call a tool, or by one of several reviewers of outputs. The "
+            "actor is who gave it; `system` when the default did.",
+            n="round",
+            key="UID of the Review; for Launch the session's; for Tool the session's, `.` and the invocation",
+            required={"gate": _GATE, "round": _COUNT, "subjects": _SUBJECTS},
+            optional={**_ANSWER, "byDefault": _FLAG},
+        ),
+        _type(
+            "approval.refused",
+            "Leave to launch a session or to call a tool was refused; the findings are the blob.",
+            n="round",
+            key="as approval.given",
+            required={"gate": _GATE, "round": _COUNT, "subjects": _SUBJECTS, "findingsDigest": _DIGEST},
+            optional=_ANSWER,
         ),
         _type(
             "task.rejected",
@@ -283,6 +333,79 @@ TYPES: Final[Mapping[str, EventType]] = {
             n="1",
             required={"reason": _WORD},
             optional={"step": _NAME, "nodeUid": _UID},
+        ),
+        _type(
+            "tool.asked",
+            "A call of a tool waits for a person's leave; tool and arguments are the blob.",
+            n="run",
+            key="invocation",
+            required={"run": _ORDINAL, "invocation": _NAME, "tool": _NAME, "digest": _DIGEST, "until": _TEXT},
+        ),
+        _type(
+            "tool.begun",
+            "A call that can reach beyond the runner is about to be made; tool and arguments are the blob.",
+            n="run",
+            key="invocation",
+            required={"run": _ORDINAL, "invocation": _NAME, "tool": _NAME, "input": _DIGEST, "egress": _WORD},
+        ),
+        _type(
+            "tool.invoked",
+            "A call of a tool was made, or refused; tool with arguments, and what it answered, are the blobs.",
+            n="run",
+            key="invocation",
+            required={
+                "run": _ORDINAL,
+                "invocation": _NAME,
+                "tool": _NAME,
+                "status": {"enum": ["succeeded", "failed", "timed_out", "refused"]},
+                "approval": {"enum": ["not_required", "approved", "rejected", "timed_out", "not_asked"]},
+                "input": _DIGEST,
+                "output": _DIGEST,
+                "egress": _WORD,
+                "costMinorUnits": _COUNT,
+                "milliseconds": _COUNT,
+                "redacted": _FLAG,
+            },
+            optional={"rule": _WORD, "axis": _TEXT, "review": _UID, "approver": _UID},
+        ),
+        _type(
+            "policy.violated",
+            "A rule of a Policy did not hold; what it says and the object's spec are the blobs. Tried again: once here.",
+            n="generation of the Policy",
+            key="digest of what was violated",
+            required={
+                "enforcement": {"enum": ["Deny", "Warn", "Audit"]},
+                "stage": {"enum": ["Admission", "Launch"]},
+                "operation": {"enum": ["CREATE", "UPDATE", "LAUNCH"]},
+                "objectKind": _WORD,
+                "objectNamespace": _TEXT,
+                "objectName": _TEXT,
+                "rule": _TEXT,
+                "reason": _WORD,
+                "messageDigest": _DIGEST,
+                "specDigest": _DIGEST,
+            },
+            optional={"objectUid": _UID},
+        ),
+        _type(
+            "attestation.recorded",
+            "A statement was signed: how a run produced its outputs, what a Review said, or that a round was accepted. "
+            "The envelope is the blob.",
+            n="run, 1 of a Review, round of a Task",
+            key="provenance, review or acceptance",
+            required={"predicateType": _TEXT, "envelopeDigest": _DIGEST, "keyId": _NAME, "subjects": _SUBJECTS},
+        ),
+        _type(
+            "key.created",
+            "A key signs from here on.",
+            n="0",
+            required={"algorithm": {"const": "Ed25519"}, "publicKey": _TEXT},
+        ),
+        _type(
+            "key.retired",
+            "A key signs no more; what it has signed stays good.",
+            n="0",
+            required={"algorithm": {"const": "Ed25519"}},
         ),
         _type("task.stalled", "Someone must act.", n="generation", key="reason", required={"reason": _WORD}),
         _type("blob.quarantined", "A stored blob was not what was stored.", n="from 1", required={"digest": _DIGEST}),

@@ -9,7 +9,30 @@ from typing import Any
 
 import typer
 
-from triplane.cli import artifact, blob, cluster, demo, graph, lineage, log, logs, sessions, status, up, version, why
+from triplane.cli import (
+    artifact,
+    asrun,
+    attest,
+    blob,
+    capability,
+    cluster,
+    demo,
+    graph,
+    keys,
+    lineage,
+    log,
+    logs,
+    policy,
+    reflections,
+    review,
+    sessions,
+    status,
+    tool,
+    up,
+    version,
+    why,
+    why_denied,
+)
 from triplane.errors import Forbidden, InvalidInput, TriplaneError, Unavailable
 
 OK, NOT_WELL, CANNOT = 0, 1, 2
@@ -58,13 +81,22 @@ app.command("migrate")(up.migrate)
 app.add_typer(cluster.app, name="cluster")
 app.command("status")(status.status)
 app.command("why")(why.why)
+app.command("why-denied")(why_denied.why_denied)
 app.command("logs")(logs.logs)
 app.command("lineage")(lineage.lineage)
+app.command("as-run")(asrun.as_run)
 app.command("sessions")(sessions.sessions)
+app.command("reflections")(reflections.reflections)
 app.add_typer(graph.app, name="graph")
+app.add_typer(capability.app, name="capability")
 app.add_typer(artifact.app, name="artifact")
+app.add_typer(attest.app, name="attest")
+app.add_typer(keys.app, name="keys")
 app.add_typer(blob.app, name="blob")
 app.add_typer(log.app, name="log")
+app.add_typer(policy.app, name="policy")
+app.add_typer(review.app, name="review")
+app.add_typer(tool.app, name="tool")
 app.command("version")(version.version)
 app.command("completion")(version.completion)
 

@@ -9,15 +9,20 @@ from triplane.audit.digest import canonical_json
 from triplane.controllers.decided import Decided
 from triplane.controllers.documents import Documents
 from triplane.controllers.key import Key
+from triplane.controllers.signing import OperatorKeys
+from triplane.domain.accounts import Accounts
+from triplane.domain.warrant import Ceiling
 from triplane.errors import TooLarge
 from triplane.ports import (
     Clock,
     Cluster,
     ContentStore,
+    Contracts,
     EventLog,
     Expressions,
     GraphStore,
     ObjectIndex,
+    PolicyEngine,
     SessionStore,
 )
 
@@ -39,6 +44,13 @@ class Context:
     clock: Clock
     enqueue: Callable[[Key, float], None]
     expressions: Expressions
+    policies: PolicyEngine
+    contracts: Contracts
+    signing: OperatorKeys
+    ceiling: Ceiling = field(default_factory=Ceiling)
+    """The root of all authority."""
+    accounts: Accounts = field(default_factory=Accounts)
+    """Which accounts are one person's."""
     decided: Decided = field(default_factory=Decided)
     """What was decided for good, of the Tasks asked about last; shared by all readers."""
     _documents: Documents = field(default_factory=Documents)

@@ -34,7 +34,7 @@ class Misfits:
         if ended is not None and ended["status"] != "Unknown":
             return None
         fields = {name: before[name] for name in before if name not in _SET}
-        if key.kind != "Workflow":
+        if key.kind in ("Task", "Node"):
             fields |= {
                 "phase": PHASE_OF[State.BLOCKED].value,
                 "state": State.BLOCKED.value,
@@ -63,13 +63,15 @@ def _of_node(message: str) -> Sequence[Finding]:
     return node_status.blocked(REASON, message).findings
 
 
-def _of_workflow(message: str) -> Sequence[Finding]:
+def _of_ready(message: str) -> Sequence[Finding]:
     return (Finding("Ready", "False", REASON, message), *progress_findings(working=None, stalled=(REASON, message)))
 
 
 FINDINGS: Mapping[str, Callable[[str], Sequence[Finding]]] = {
     "Task": _of_task,
     "Node": _of_node,
-    "Workflow": _of_workflow,
+    "Workflow": _of_ready,
+    "Tool": _of_ready,
+    "Capability": _of_ready,
 }
 """Kind → its conditions; a kind that is not here is read without a model."""

@@ -84,6 +84,17 @@ class Observer:
         username = requester_of(obj)
         return None if username is None else await self.principal(username)
 
+    def person_of(self, obj: Mapping[str, Any]) -> str | None:
+        """Name of the person behind the requester, as the installation's settings say."""
+        username = requester_of(obj)
+        return None if username is None else self._context.accounts.person(username)
+
+    async def controller_of(self, obj: Mapping[str, Any]) -> str | None:
+        """Principal id of the person who controls the object: what independence is judged by. None when nobody was
+        stamped."""
+        person = self.person_of(obj)
+        return None if person is None else await self.principal(person)
+
     async def principal(self, username: str) -> str:
         """Principal id of a user, made at first sight."""
         return await self._context.principal(username, "")

@@ -10,20 +10,39 @@ from triplane.audit.model import SYSTEM_STREAM
 from triplane.controllers import misfit
 from triplane.controllers.agentsession import AgentSessionReconciler
 from triplane.controllers.artifact import ArtifactReconciler
+from triplane.controllers.capability import CapabilityReconciler
 from triplane.controllers.context import Context
 from triplane.controllers.expiry import Expiry
 from triplane.controllers.graph import GraphReconciler
 from triplane.controllers.key import Key
+from triplane.controllers.narrowing import Narrowing
 from triplane.controllers.node import NodeReconciler
 from triplane.controllers.observe import Observer
+from triplane.controllers.policy import PolicyReconciler
 from triplane.controllers.projection import GraphProjector, ProjectedLog
 from triplane.controllers.ready import ReadyReconciler
+from triplane.controllers.signing import OperatorKeys
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task import TaskReconciler
+from triplane.controllers.tool import ToolReconciler
 from triplane.controllers.workflow import WorkflowReconciler
+from triplane.domain.accounts import Accounts
 from triplane.domain.events import graph_stream
+from triplane.domain.warrant import Ceiling
 from triplane.errors import TriplaneError
-from triplane.ports import Clock, Cluster, ContentStore, EventLog, Expressions, GraphStore, ObjectIndex, SessionStore
+from triplane.ports import (
+    Clock,
+    Cluster,
+    ContentStore,
+    Contracts,
+    EventLog,
+    Expressions,
+    GraphStore,
+    ObjectIndex,
+    PolicyEngine,
+    SessionStore,
+    SigningKeys,
+)
 
 EXPIRING = frozenset({"Node", "Task"})
 """Kinds with ``ttlSecondsAfterFinished``."""
@@ -50,12 +69,21 @@ class Reconcilers:
         enqueue: Callable[[Key, float], None],
         *,
         expressions: Expressions,
+        policies: PolicyEngine,
+        contracts: Contracts,
+        keys: SigningKeys,
+        ceiling: Ceiling | None = None,
+        accounts: Accounts | None = None,
         max_concurrent_sessions: int | None = None,
     ) -> None:
         self._max_concurrent_sessions = max_concurrent_sessions
         self._log = ProjectedLog(log, graph)
+        self.signing = OperatorKeys(keys, self._log)
+        """Which key signs; whoever runs this lets it follow rotations."""
         self._context = Context(
-            cluster, index, self._log, sessions, graph, content, principal, clock, enqueue, expressions
+            cluster, index, self._log, sessions, graph, content, principal, clock, enqueue, expressions, policies,
+            contracts, self.signing, ceiling or Ceiling(),
+            accounts or Accounts(),
         )
         self._observer = Observer(self._context)
         self._projector = GraphProjector(self._context)
@@ -65,7 +93,9 @@ class Reconcilers:
         self._sessions = AgentSessionReconciler(context, observer, status)
         self._graphs = GraphReconciler(context, observer, status)
         self._nodes = NodeReconciler(context, observer, status)
+        self._policies = PolicyReconciler(context, observer, status)
         self._expiry = Expiry(context)
+        self._narrowing = Narrowing(context)
         self._misfits = misfit.Misfits(context, status)
         self._by_kind: Mapping[str, Callable[[Key], Awaitable[float | None]]] = {
             "Graph": self._graphs.reconcile,
@@ -74,7 +104,10 @@ class Reconcilers:
             "Task": TaskReconciler(context, observer, status).reconcile,
             "Agent": ready.reconcile,
             "Harness": ready.reconcile,
-            "Capability": ready.reconcile,
+            "Capability": CapabilityReconciler(context, observer, status).reconcile,
+            "Guideline": ready.reconcile,
+            "Tool": ToolReconciler(context, observer, status).reconcile,
+            "Policy": self._policies.reconcile,
             "AgentSession": self._child(self._sessions.reconcile),
             "Artifact": self._child(ArtifactReconciler(context, observer, status).reconcile),
             "Review": self._review,
@@ -88,6 +121,7 @@ class Reconcilers:
         """
         if self._log.behind:
             await self.project()
+        await self._narrowing.look(key)
         await self._stop_deleted(key)
         try:
             again = await self._by_kind[key.kind](key)
@@ -154,11 +188,15 @@ class Reconcilers:
         uid = obj["metadata"]["uid"]
         if kind in ("Task", "AgentSession"):
             await self._stop(kind, obj)
+        if kind == "Policy":
+            await self._policies.spread(obj)
         await self._observer.gone(obj)
         self._sessions.forget(uid)
         self._status.forget(uid)
         self._nodes.forget(uid)
         self._graphs.forget(uid)
+        self._narrowing.forget(uid)
+        self._policies.forget(uid)
 
     async def _end(self, session_uid: str, reason: str) -> None:
         await self._context.sessions.revoke(session_uid, reason)
@@ -170,6 +208,7 @@ class Reconcilers:
         """Find what was deleted while no operator ran: kept resources and open sessions whose object is no
         longer there. Call it once the index is complete."""
         await self._context.sessions.limit(None, self._max_concurrent_sessions)
+        await self._narrowing.begin()
         await self.project()
         index = self._context.index
         for uid, (generation, gone) in (await self._context.graph.generations()).items():

@@ -5,6 +5,7 @@ from typing import Any
 from triplane.api.meta import PHASE_OF
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
+from triplane.controllers.launch_policies import LaunchPolicies
 from triplane.controllers.observe import Observer, subject_of
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task_apply import TaskApplier
@@ -13,6 +14,7 @@ from triplane.domain.events import graph_stream
 from triplane.domain.task import decide
 from triplane.domain.task_facts import Plan, TaskFacts
 from triplane.domain.task_log import task_stalled
+from triplane.domain.task_outlook import Leave
 from triplane.domain.task_tally import tally
 from triplane.ports import KubeEvent
 
@@ -29,8 +31,9 @@ class TaskReconciler:
         self._context = context
         self._observer = observer
         self._status = status
-        self._gatherer = TaskGatherer(context, observer)
-        self._applier = TaskApplier(context, observer)
+        policies = LaunchPolicies(context)
+        self._gatherer = TaskGatherer(context, observer, policies)
+        self._applier = TaskApplier(context, observer, policies)
 
     async def reconcile(self, key: Key) -> float | None:
         """Returns seconds until it wants to be called again, None to wait for events."""
@@ -50,7 +53,7 @@ class TaskReconciler:
 
     async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
         await self._applier.settle(at)
-        await self._pass_over(at)
+        await self._pass_over(at, barred=plan.outlook.stalled is not None)
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
         again = await self._status.write(
@@ -62,16 +65,16 @@ class TaskReconciler:
         absent = any(reason == "InputNotStored" for reason, _ in at.facts.missing)
         return min(filter(None, (again, plan.after, INPUT_SECONDS if absent else None)), default=None)
 
-    async def _pass_over(self, at: Gathered) -> None:
-        """What was asked for but not now: others may go first. And a permit that was given before somebody suspended
-        the Task: nobody takes it any more."""
+    async def _pass_over(self, at: Gathered, *, barred: bool) -> None:
+        """What was asked for but not now: others may go first. And a permit that was given before the Task was
+        suspended or barred: nobody takes it any more."""
         for session in at.facts.sessions:
             view = session.view
             if view is None:
                 continue
             run = view.last_run
             permitted = view.in_line and run is not None and not run.permit_expired
-            if view.wanted or (at.facts.suspended and permitted):
+            if view.wanted or ((at.facts.suspended or barred) and permitted):
                 await self._context.sessions.pass_over(session.uid)
 
     async def _note_stall(self, at: Gathered, plan: Plan) -> None:
@@ -108,6 +111,8 @@ class TaskReconciler:
             "outputs": outputs,
             "artifact": outputs[0]["digest"].removeprefix("sha256:")[:12] if outputs else None,
             "findings": [line[:256] for line in findings],
+            "approval": _gate_status(outlook.leave[0]) if outlook.leave is not None else None,
+            "approvals": _approvers(facts, round_),
             **tally(facts),
         }
 
@@ -122,6 +127,29 @@ class TaskReconciler:
             for item in sorted(artifacts, key=lambda item: str(item["spec"]["name"]))
             if item["spec"]["round"] == round_
         ]
+
+
+def _gate_status(leave: Leave) -> dict[str, Any]:
+    return {
+        "gate": leave.gate.value,
+        "subjects": [subject.wire() for subject in leave.subjects],
+        "people": list(leave.people),
+        "since": leave.since,
+        "until": leave.until,
+    }
+
+
+def _approvers(facts: TaskFacts, round_: int) -> list[str]:
+    """Agents by name, people by theirs; while the round is open."""
+    if facts.decisions.over:
+        return []
+    agents = {item.agent_uid: item.agent_name for item in facts.decisions.placements}
+    people = {item.uid: item.username for item in facts.people_reviews}
+    names = [
+        agents.get(item.agent_uid or "") or people.get(item.review_uid or "") or item.review_name
+        for item in facts.decisions.approvals_of(round_)
+    ]
+    return [name[:1024] for name in names if name][:8]
 
 
 def _latest(facts: TaskFacts, role: str, agent_uid: str | None) -> str | None:

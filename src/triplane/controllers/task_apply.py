@@ -2,20 +2,27 @@
 
 from typing import Any
 
-from triplane.api.meta import Subject, Verdict
 from triplane.audit.model import EventBody
+from triplane.controllers.attest import Attestor
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
-from triplane.controllers.launch import StaleView, permit_run
+from triplane.controllers.launch import LaunchGrounds, StaleView, permit_run
+from triplane.controllers.launch_policies import LaunchPolicies
 from triplane.controllers.observe import Observer, subject_of
-from triplane.controllers.task_children import create_child, create_review, stream_of
+from triplane.controllers.task_children import create_child, stream_of, tell
 from triplane.controllers.task_gather import Gathered
+from triplane.controllers.task_limits import ask_about
 from triplane.controllers.task_plan import Object
-from triplane.domain.events import session_offered
+from triplane.controllers.task_review import ReviewApplier
+from triplane.domain.events import session_offered, session_stopped
 from triplane.domain.naming import fingerprint, object_name
-from triplane.domain.session import LIVE_RUN_STATES, Offer
+from triplane.domain.session import LIVE_RUN_STATES, Offer, RunState
 from triplane.domain.task_facts import (
+    AcceptRound,
     Action,
+    AnswerCalls,
+    AnswerLaunch,
+    AskLeave,
     ComposeInputs,
     DecideByPerson,
     FailTask,
@@ -27,31 +34,28 @@ from triplane.domain.task_facts import (
     RecordArtifacts,
     SessionFacts,
     SkipTask,
+    StopSession,
 )
 from triplane.domain.task_log import (
-    ReviewFacts,
     artifact_recorded,
     input_composed,
-    review_recorded,
-    task_accepted,
     task_failed,
     task_placed,
-    task_rejected,
     task_skipped,
 )
 from triplane.domain.task_needs import dependency_names
 from triplane.domain.task_outlook import REVOKE_FIRST
-from triplane.domain.verdict import VerdictFile
-from triplane.errors import Conflict
-from triplane.ports import KubeEvent
 
 
 class TaskApplier:
     """One applier serves all Tasks."""
 
-    def __init__(self, context: Context, observer: Observer) -> None:
+    def __init__(self, context: Context, observer: Observer, policies: LaunchPolicies) -> None:
         self._context = context
         self._observer = observer
+        self._attestor = Attestor(context)
+        self._policies = policies
+        self._reviews = ReviewApplier(context, observer)
 
     async def apply(self, action: Action, at: Gathered) -> None:
         """Do it; raises ``TriplaneError`` when it must be decided again or tried later."""
@@ -62,14 +66,14 @@ class TaskApplier:
                 await self._open(action, at)
             case Launch():
                 await self._launch(action, at)
+            case StopSession():
+                await self._end_session(action, at)
             case LineUp(session):
                 await self._context.sessions.line_up(session.uid)
             case RecordArtifacts():
                 await self._record_artifacts(action, at)
-            case RecordAgentReview():
-                await self._record_agent_review(action, at)
-            case DecideByPerson():
-                await self._decide_by_person(action, at)
+            case RecordAgentReview() | DecideByPerson() | AcceptRound() | AskLeave() | AnswerLaunch() | AnswerCalls():
+                await self._reviews.apply(action, at)
             case ComposeInputs():
                 await self._compose(action, at)
             case SkipTask():
@@ -98,7 +102,7 @@ class TaskApplier:
                 "ReviewPlaced",
                 f"Round {placement.round}: agent {placement.agent_name} reviews the outputs",
             )
-        await self._emit(at, "Normal", reason, message, f"{placement.round}.{placement.ordinal}")
+        await tell(self._context, at, "Normal", reason, message, f"{placement.round}.{placement.ordinal}")
 
     def _dependencies(self, at: Gathered) -> list[str]:
         """UIDs of the Tasks it waited for, as far as they are known."""
@@ -137,6 +141,8 @@ class TaskApplier:
             "agentRef": {"name": placement.agent_name, "uid": placement.agent_uid},
             "role": placement.role.capitalize(),
             "round": placement.round,
+            "authority": plan.warrant.effective.wire(),
+            "authorityDigest": plan.warrant.digest,
             "snapshotDigest": plan.digest,
             "snapshot": [material.wire() for material in plan.snapshot],
         }
@@ -159,6 +165,7 @@ class TaskApplier:
             role=placement.role,
             snapshot_digest=plan.digest,
             work_order=plan.order,
+            node_uid=at.node["metadata"]["uid"] if at.node is not None else None,
         )
         body = session_offered(offer)
         if await self._context.log.get(body.id) is None:
@@ -168,12 +175,35 @@ class TaskApplier:
     async def _launch(self, action: Launch, at: Gathered) -> None:
         view = action.session.view
         assert view is not None
-        plan = next((item for item in at.plans.values() if item.name == action.session.name), None)
-        if plan is None:
+        found = next(((key, item) for key, item in at.plans.items() if item.name == action.session.name), None)
+        if found is None:
             raise StaleView(f"session {action.session.name} is no longer what would be frozen now; deciding again")
-        ancestors = [*plan.ancestors, at.session_objects[action.session.name]]
-        run_inputs = {"round": action.round, "findings": list(action.findings)}
-        await permit_run(self._context, view.offer, action.run, run_inputs, ancestors)
+        key, plan = found
+        run_inputs: dict[str, Any] = {"round": action.round, "findings": list(action.findings)}
+        if budget := at.budgets.get(key):
+            run_inputs["budget"] = dict(budget)
+        placement = next(item for item in at.facts.decisions.placements if item.key == key)
+        agent = next(item for item in plan.ancestors if item["metadata"]["uid"] == placement.agent_uid)
+        assert at.graph is not None
+        above = (at.obj, at.graph, at.node)
+        question = ask_about(
+            self._context, above, placement, agent, plan.warrant, at.facts.decisions, action.run
+        )
+        ancestors = (*plan.ancestors, at.session_objects[action.session.name])
+        await permit_run(
+            self._context, LaunchGrounds(view.offer, action.run, run_inputs, ancestors, question), self._policies
+        )
+
+    async def _end_session(self, action: StopSession, at: Gathered) -> None:
+        """Logged before it takes effect. The Task's next look finds the session gone, and goes on without it."""
+        session = action.session
+        assert session.view is not None
+        digest = await self._context.store_lines([action.message])
+        body = session_stopped(session.view.offer, action.reason, digest)
+        if await self._context.log.get(body.id) is None:
+            await self._context.log.append([body])
+        await self._stop(at, session, f"{action.reason}: {action.message}")
+        await tell(self._context, at, "Warning", action.reason, action.message[:1000], session.uid)
 
     async def _record_artifacts(self, action: RecordArtifacts, at: Gathered) -> None:
         session, run = action.session, action.run
@@ -204,81 +234,13 @@ class TaskApplier:
             bodies.append(body)
         await self._observer.observe_many(artifacts, stream=stream_of(at))
         # These entries last: they say that this step is done, edges included.
-        recorded = await self._context.log.get_many([body.id for body in bodies])
-        if missing := [body for body in bodies if body.id not in recorded]:
-            await self._context.log.append(missing)
-
-    async def _record_agent_review(self, action: RecordAgentReview, at: Gathered) -> None:
-        session, verdict = action.session, action.verdict
-        assert session.view is not None
-        offer = session.view.offer
-        spec = {
-            "taskRef": {"name": at.obj["metadata"]["name"], "uid": at.obj["metadata"]["uid"]},
-            "round": action.round,
-            "verdict": verdict.verdict.value,
-            "subjects": [subject.wire() for subject in verdict.subjects],
-            "findings": list(verdict.findings),
-            "sessionRef": {"name": session.name, "uid": session.uid},
-            "agentRef": {"name": offer.agent_name, "uid": offer.agent_uid},
-        }
-        name = object_name(
-            at.obj["metadata"]["name"], f"review-{action.round}", fingerprint(session.uid, str(action.round))
-        )
-        review = await create_review(self._context, name, spec, at)
-        await self._observer.observe(review, stream=stream_of(at))
-        reviewer = next((a for a in at.facts.agents if a.uid == offer.agent_uid), None)
-        principal = reviewer.principal if reviewer is not None else None
-        if principal is None:
-            principal = next(
-                (p.principal for p in at.facts.decisions.placements if p.agent_uid == offer.agent_uid), None
-            )
-        facts = ReviewFacts(
-            review["metadata"]["name"], review["metadata"]["uid"], principal, session.uid, offer.agent_uid
-        )
-        await self._decide(action.round, verdict, facts, review, at)
-
-    async def _decide_by_person(self, action: DecideByPerson, at: Gathered) -> None:
-        person = action.review
-        obj = self._context.index.by_uid(person.uid)
-        if obj is None:
-            raise Conflict(f"Review {person.name} is gone; deciding again without it")
-        await self._observer.observe(obj, stream=stream_of(at))
-        facts = ReviewFacts(person.name, person.uid, person.principal)
-        said = VerdictFile(person.verdict, person.findings, person.subjects)
-        await self._decide(action.round, said, facts, obj, at)
-
-    async def _decide(self, round_: int, said: VerdictFile, facts: ReviewFacts, review: Object, at: Gathered) -> None:
-        """Log the verdict and, after it, the decision; both in one append, so never the second alone."""
-        stream, subject = stream_of(at), subject_of(at.obj)
-        judged = [
-            item
-            for item in self._context.index.children("Artifact", "task", subject.uid)
-            if Subject(name=item["spec"]["name"], digest=item["spec"]["digest"]) in said.subjects
-            and item["spec"]["round"] == round_
-        ]
-        actor = facts.principal or "system"
-        uids = [item["metadata"]["uid"] for item in judged]
-        recorded = review_recorded(subject_of(review), stream, actor, facts, said.verdict, said.subjects, uids)
-        bodies = [] if await self._context.log.get(recorded.id) is not None else [recorded]
-        if said.verdict is Verdict.APPROVE:
-            bodies.append(task_accepted(subject, stream, round_, facts, said.subjects))
-        else:
-            digest = await self._context.store_lines(said.findings)
-            bodies.append(task_rejected(subject, stream, round_, facts, digest, len(said.findings)))
-        await self._context.log.append(bodies)
-        for item in judged:
-            self._context.enqueue(Key.of(item), 0)
-        if said.verdict is Verdict.APPROVE:
-            await self._emit(at, "Normal", "Accepted", f"Review {facts.name} approved round {round_}", str(round_))
-        else:
-            text = f"Review {facts.name} rejected round {round_}: {'; '.join(said.findings)}"
-            await self._emit(at, "Warning", "Rejected", text[:1000], str(round_))
+        await self._attestor.append_artifacts(bodies, artifacts, action, at)
 
     async def _skip(self, action: SkipTask, at: Gathered) -> None:
         digest = await self._context.store_lines(action.message.split("\n"))
         body = task_skipped(subject_of(at.obj), stream_of(at), action.reason, digest, action.values)
         await self._context.log.append([body])
-        await self._emit(at, "Normal", action.reason, action.message[:1000], "1")
+        await tell(self._context, at, "Normal", action.reason, action.message[:1000], "1")
 
     async def _fail(self, action: FailTask, at: Gathered) -> None:
         if action.reason in REVOKE_FIRST:
@@ -289,7 +251,7 @@ class TaskApplier:
         await self._context.log.append([task_failed(subject_of(at.obj), stream, action.round, action.reason, digest)])
         for item in self._context.index.children("Artifact", "task", at.obj["metadata"]["uid"]):
             self._context.enqueue(Key.of(item), 0)
-        await self._emit(at, "Warning", action.reason, action.message[:1000], str(action.round))
+        await tell(self._context, at, "Warning", action.reason, action.message[:1000], str(action.round))
 
     async def _stop(self, at: Gathered, session: SessionFacts, why: str) -> None:
         """No further run, and the end of the one that is at work: its runner kills the process tree."""
@@ -298,11 +260,27 @@ class TaskApplier:
         await self._context.sessions.revoke(session.uid, why[:1024])
         self._context.enqueue(Key("AgentSession", at.obj["metadata"]["namespace"], session.name), 0)
 
+    async def _end_late_reviews(self, at: Gathered) -> None:
+        """Reviewers of a round that another one has rejected: their verdict would decide nothing."""
+        round_ = len(at.facts.decisions.rejected) + 1
+        for session in at.facts.sessions:
+            view = session.view
+            if session.role != "reviewer" or session.round >= round_ or view is None:
+                continue
+            if view.revoked is not None or view.closed:
+                continue
+            state = view.last_run.state if view.last_run is not None else RunState.PERMITTED
+            if state in LIVE_RUN_STATES:
+                await self._stop(at, session, f"Rejected: round {session.round} was rejected meanwhile")
+            elif state is RunState.PERMITTED:
+                await self._context.sessions.close_session(session.uid)
+
     async def settle(self, at: Gathered) -> None:
         """The Task is over: its sessions get no further run, and what still runs is stopped. Repeated at every look,
         because a crash may have come between the decision and this; it costs nothing once done."""
         decisions = at.facts.decisions
         if not decisions.over:
+            await self._end_late_reviews(at)
             return
         why = ": ".join(decisions.failed) if decisions.failed else "Accepted: the Task was accepted without it"
         for session in at.facts.sessions:
@@ -313,14 +291,3 @@ class TaskApplier:
                 await self._stop(at, session, why)
             elif not view.closed:
                 await self._context.sessions.close_session(session.uid)
-
-    async def _emit(self, at: Gathered, type_: str, reason: str, message: str, key: str) -> None:
-        await self._context.cluster.emit(
-            KubeEvent(
-                regarding=at.obj,
-                type=type_,
-                reason=reason,
-                message=message,
-                key=f"{at.obj['metadata']['uid']}/{reason}/{key}",
-            )
-        )

@@ -10,6 +10,7 @@ from triplane.controllers.task_plan import Object
 from triplane.domain.events import graph_stream
 from triplane.domain.naming import fingerprint, object_name
 from triplane.errors import Conflict
+from triplane.ports import KubeEvent
 
 OTHER_NAMES = 3
 """Names tried when somebody else's Review has the deterministic one."""
@@ -74,3 +75,16 @@ def stream_of(at: Gathered) -> str:
     if at.began_in is not None:
         return at.began_in
     return graph_stream(at.graph["metadata"]["uid"]) if at.graph is not None else "system"
+
+
+async def tell(context: Context, at: Gathered, type_: str, reason: str, message: str, key: str) -> None:
+    """An Event about the Task, once per reason and ``key``."""
+    await context.cluster.emit(
+        KubeEvent(
+            regarding=at.obj,
+            type=type_,
+            reason=reason,
+            message=message,
+            key=f"{at.obj['metadata']['uid']}/{reason}/{key}",
+        )
+    )

@@ -4,23 +4,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from triplane.api.meta import Subject
-from triplane.api.review import Review
 from triplane.api.task import Task
 from triplane.audit.entry import event_id
+from triplane.audit.model import SYSTEM_STREAM, Recorded
 from triplane.controllers.context import Context
 from triplane.controllers.decisions import DecisionReader
-from triplane.controllers.observe import Observer, requester_of
+from triplane.controllers.launch_policies import LaunchPolicies
+from triplane.controllers.observe import Observer
 from triplane.controllers.task_aborts import Aborts
+from triplane.controllers.task_contracts import InputContracts
 from triplane.controllers.task_inputs import TaskNeeds
+from triplane.controllers.task_instructions import InstructionsReader
+from triplane.controllers.task_limits import LimitReader
+from triplane.controllers.task_people import PeopleReader
 from triplane.controllers.task_plan import Object, SessionPlan, SessionPlanner
 from triplane.controllers.task_references import References
+from triplane.controllers.warrants import Warrants
+from triplane.domain.events import graph_stream
 from triplane.domain.launch import may_launch, waits_to_be_asked
 from triplane.domain.retry import failure_of
 from triplane.domain.session import Outcome, SessionView
-from triplane.domain.task import in_force, instructed_by_producer, still_as_placed
+from triplane.domain.task import still_as_placed
 from triplane.domain.task_facts import Decisions, SessionFacts, TaskFacts
 from triplane.domain.task_needs import Dependency, InputFound
-from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid, read_verdict
+from triplane.domain.task_review import instructed_by_producer
+from triplane.domain.task_runs import governed, in_force
+from triplane.domain.verdict import VerdictFile, VerdictVoid, read_verdict
 from triplane.domain.workorder import (
     ContractConflict,
     effective_outputs,
@@ -40,6 +49,8 @@ class Gathered:
     node: Object | None
     plans: Mapping[tuple[str, int, int], SessionPlan] = field(default_factory=dict)
     session_objects: Mapping[str, Object] = field(default_factory=dict)
+    budgets: Mapping[tuple[str, int, int], Mapping[str, int]] = field(default_factory=dict)
+    """What is left for the next run of each placement."""
     began_in: str | None = None
     """Stream of the Graph under which it, or its Node, began; None: it has not, or it is over."""
 
@@ -47,13 +58,18 @@ class Gathered:
 class TaskGatherer:
     """One gatherer serves all Tasks."""
 
-    def __init__(self, context: Context, observer: Observer) -> None:
+    def __init__(self, context: Context, observer: Observer, policies: LaunchPolicies) -> None:
         self._context = context
         self._observer = observer
+        self._warrants = Warrants(context.ceiling)
+        self._limits = LimitReader(context, self._warrants, policies)
         self._decisions = DecisionReader(context)
         self._references = References(context, observer)
         self._needs = TaskNeeds(context, self._decisions)
+        self._instructions = InstructionsReader(context, observer)
+        self._contracts = InputContracts(context)
         self._aborts = Aborts(context)
+        self._people = PeopleReader(context, observer)
 
     async def gather(self, obj: Object) -> Gathered:
         """Everything at once; raises ``Unavailable`` when a store cannot be read."""
@@ -72,7 +88,8 @@ class TaskGatherer:
         node = index.get("Node", namespace, task.spec.node_ref.name) if task.spec.node_ref else None
         at = Gathered(_over(task, decisions, bare), obj, graph, node, {}, session_objects)
         if decisions.over:  # nothing else of it is asked any more, and there may be ten thousand of these
-            return at
+            said = await self._people.reviews(task, _stream(graph, None))
+            return replace(at, facts=replace(at.facts, people_reviews=said))
         return await self._unfinished(at, str(entries[0].entry["stream"]) if entries else None)
 
     async def _unfinished(self, at: Gathered, began_in: str | None) -> Gathered:
@@ -81,24 +98,30 @@ class TaskGatherer:
         task, decisions, bare = at.facts.task, at.facts.decisions, at.facts.sessions
         namespace = task.metadata.namespace
         produced = _produced(bare, decisions)
-        launchable = await self._launchable(graph, bare)
+        launchable = await self._people.with_questions(await self._launchable(graph, bare))
         sessions = tuple([await self._with_verdict(session, produced) for session in launchable])
         producer = decisions.latest("producer", len(decisions.rejected) + 1)
         at_work = in_force(sessions, producer) if producer is not None else None
         missing: list[tuple[str, str]] = []
-        capabilities = self._references.capabilities(task, missing)
+        told = await self._instructions.read(task, missing)
         agents = await self._references.candidates(namespace)
         self._references.check(task, graph, node, agents, missing)
         needs = _Needs()
-        outputs = effective_outputs(task, capabilities)
+        outputs, unmet = effective_outputs(task, told.producer.lenses), told.problem
         if at_work is not None and at_work.view is not None:
             # It goes by its own work order, and so does its review: what it refers to may be edited or deleted.
             order = at_work.view.offer.work_order
-            inputs, outputs, missing = inputs_of(order), outputs_of(order), []
+            inputs, outputs, missing, unmet = inputs_of(order), outputs_of(order), [], None
         else:
             needs = await self._what_it_needs(task, _node_owner(obj), decisions, missing)
             found = {item.name: item for item in needs.found}
-            inputs = await self._references.inputs(task, found, missing, begun=bool(decisions.placements))
+            begun = bool(decisions.placements)
+            inputs = await self._references.inputs(task, found, missing, told.producer.files, begun=begun)
+            if unmet is None and not missing:
+                lenses = told.producer.lenses
+                unmet = await self._contracts.unmet(task, lenses, inputs, needs.dependencies, missing)
+            if unmet is None and producer is not None:
+                unmet = told.selection(producer, None).problem
         owner = _node_owner(obj)
         if began_in is None and owner is not None:
             began_in = await self._aborts.began_in(owner)
@@ -106,14 +129,18 @@ class TaskGatherer:
         graph = graph or self._context.index.get("Graph", namespace, task.spec.graph_ref.name)  # the check may find it
         instructions = await self._references.instructions_principal(task)
         plans = {}
-        if graph is not None and not missing and not isinstance(outputs, ContractConflict):
-            planner = SessionPlanner(task, obj, graph, node, capabilities, inputs, outputs, self._context.index)
+        if graph is not None and not missing and unmet is None and not isinstance(outputs, ContractConflict):
+            dead = frozenset(item.name for item in sessions if item.view is not None and governed(item.view.revoked))
+            index = self._context.index
+            planner = SessionPlanner(task, obj, graph, node, told, inputs, outputs, index, self._warrants, dead)
             for placement in decisions.placements:
                 instructed = placement.role == "reviewer" and instructed_by_producer(producer, instructions)
                 if not still_as_placed(placement, agents) or instructed:
                     continue
-                if plan := planner.plan(placement, produced):
+                if plan := planner.plan(placement, produced, producer):
                     plans[placement.key] = plan
+        recorded = await self._recorded(sessions)
+        limits = await self._limits.read(obj, graph, node, decisions, sessions, plans)
         facts = replace(
             at.facts,
             missing=tuple(missing),
@@ -123,17 +150,23 @@ class TaskGatherer:
             agents=agents,
             sessions=sessions,
             expected_session={key: plan.name for key, plan in plans.items()},
-            artifacts=await self._recorded(sessions),
-            people_reviews=await self._people_reviews(task),
+            artifacts=frozenset(recorded),
+            people_reviews=await self._people.reviews(task, _stream(graph, began_in)),
+            produced_since=self._people.produced_since(task, recorded),
             instructions_principal=instructions,
+            unmet=unmet,
+            review_unmet=told.review_unmet(decisions.panel(len(decisions.rejected) + 1), producer),
             dependencies=needs.dependencies,
             cycle=needs.cycle,
             condition=needs.condition,
             found=needs.found,
             suspended=_suspended(task, graph, node),
-            now=await self._context.sessions.now() if any(map(_has_failed, sessions)) else None,
+            barred=limits.barred,
+            stops=limits.stops,
+            limits_after=limits.after,
+            now=await self._context.sessions.now() if _waits_for_time(task, sessions) else None,
         )
-        return replace(at, facts=facts, graph=graph, plans=plans, began_in=began_in)
+        return replace(at, facts=facts, graph=graph, plans=plans, budgets=limits.budgets, began_in=began_in)
 
     async def _what_it_needs(
         self, task: Task, node_uid: str | None, decisions: Decisions, missing: list[tuple[str, str]]
@@ -155,7 +188,7 @@ class TaskGatherer:
         ready = await self._context.sessions.outstanding(graph["metadata"]["uid"])
         return [replace(item, launchable=item.view is None or may_launch(item.view, ready)) for item in sessions]
 
-    async def _recorded(self, sessions: Sequence[SessionFacts]) -> frozenset[tuple[str, int, str]]:
+    async def _recorded(self, sessions: Sequence[SessionFacts]) -> Mapping[tuple[str, int, str], Recorded]:
         """Outputs whose Artifact is in the log; an Artifact object alone may be all that a crash left of the step."""
         ids = {
             event_id("artifact.recorded", session.uid, run.run, output.name): (session.uid, run.run, output.name)
@@ -166,7 +199,7 @@ class TaskGatherer:
             for output in run.result.outputs
         }
         found = await self._context.log.get_many(list(ids)) if ids else {}
-        return frozenset(ids[id_] for id_ in found)
+        return {ids[id_]: recorded for id_, recorded in found.items()}
 
     async def _with_verdict(self, session: SessionFacts, produced: Mapping[int, tuple[Subject, ...]]) -> SessionFacts:
         if session.role != "reviewer" or session.view is None:
@@ -186,26 +219,6 @@ class TaskGatherer:
             return VerdictVoid("VerdictMissing", f"the verdict cannot be read: {error}")
         assert isinstance(document, dict)  # the gateway checked it against VERDICT_SCHEMA
         return read_verdict(document, produced)
-
-    async def _people_reviews(self, task: Task) -> tuple[PersonReview, ...]:
-        found = []
-        for obj in self._context.index.children("Review", "task", task.metadata.uid):
-            review = Review.model_validate(obj)
-            if review.spec.session_ref is not None or review.metadata.namespace != task.metadata.namespace:
-                continue
-            found.append(
-                PersonReview(
-                    name=review.metadata.name,
-                    uid=review.metadata.uid,
-                    username=requester_of(obj),
-                    principal=await self._observer.principal_of(obj),
-                    round=review.spec.round,
-                    verdict=review.spec.verdict,
-                    findings=tuple(review.spec.findings),
-                    subjects=tuple(review.spec.subjects),
-                )
-            )
-        return tuple(found)
 
     async def _withdrawn(self, at: Gathered, owner: str | None, began_in: str | None) -> tuple[str, str] | None:
         """Work that has begun ends when the Graph or Node it began under is gone; asked of the API server
@@ -259,6 +272,12 @@ def _node_owner(obj: Object) -> str | None:
     return next((owner["uid"] for owner in owners if owner.get("kind") == "Node"), None)
 
 
+def _stream(graph: Object | None, began_in: str | None) -> str:
+    if began_in is not None:
+        return began_in
+    return graph_stream(graph["metadata"]["uid"]) if graph is not None else SYSTEM_STREAM
+
+
 def _stands(obj: Object | None, uid: str | None) -> bool:
     """Whether it is there to stay, as that incarnation; None: as any."""
     if obj is None or obj["metadata"].get("deletionTimestamp"):
@@ -271,6 +290,11 @@ def _suspended(task: Task, graph: Object | None, node: Object | None) -> tuple[s
     above = [obj for obj in (graph, node) if obj is not None and obj["spec"].get("suspend")]
     names = [f"{obj['kind']} {obj['metadata']['name']}" for obj in above]
     return (*names, *([f"Task {task.metadata.name}"] if task.spec.suspend else []))
+
+
+def _waits_for_time(task: Task, sessions: Sequence[SessionFacts]) -> bool:
+    timed = task.spec.approval is not None and task.spec.approval.timeout_seconds is not None
+    return timed or any(_has_failed(session) or session.questions for session in sessions)
 
 
 def _has_failed(session: SessionFacts) -> bool:
@@ -290,6 +314,7 @@ def _session(obj: Object, view: SessionView | None) -> SessionFacts:
         agent_uid=spec["agentRef"]["uid"],
         view=view,
         wanted=view is not None and view.wanted,
+        made_at=metadata.get("creationTimestamp"),
     )
 
 

@@ -4,16 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from triplane.api.agent import Agent, AgentLifecycle
-from triplane.api.capability import Capability
 from triplane.api.task import Task
+from triplane.api.tool import Tool
 from triplane.audit.digest import digest_of_bytes
 from triplane.controllers.context import Context
 from triplane.controllers.observe import Observer, requester_of
 from triplane.controllers.task_plan import Object
 from triplane.domain.blob import how_to_put
 from triplane.domain.eligibility import Candidate
-from triplane.domain.task import review_capability
+from triplane.domain.lens import OF_FILES
+from triplane.domain.task_review import review_capability
 from triplane.domain.task_needs import InputFound
+from triplane.domain.tool import tool_problem
 from triplane.domain.workorder import ResolvedInput
 
 KEPT_CANDIDATES: Final = 10_000
@@ -30,24 +32,19 @@ class References:
     async def instructions_principal(self, task: Task) -> str | None:
         """Principal id of the user whose Capability instructs the Task's reviewer."""
         obj = self._context.index.get("Capability", task.metadata.namespace, review_capability(task))
-        return None if obj is None else await self._observer.principal_of(obj)
-
-    def capabilities(self, task: Task, missing: list[tuple[str, str]]) -> tuple[Capability, ...]:
-        """The required Capabilities that exist; the others are added to ``missing``."""
-        found = []
-        for name in task.spec.required_capabilities or ():
-            obj = self._context.index.get("Capability", task.metadata.namespace, name)
-            if obj is None:
-                missing.append(("CapabilityNotFound", f"Capability {name} does not exist; apply it"))
-            else:
-                found.append(Capability.model_validate(obj))
-        return tuple(found)
+        return None if obj is None else await self._observer.controller_of(obj)
 
     async def inputs(
-        self, task: Task, found: Mapping[str, InputFound], missing: list[tuple[str, str]], *, begun: bool
+        self,
+        task: Task,
+        found: Mapping[str, InputFound],
+        missing: list[tuple[str, str]],
+        files: Sequence[tuple[str, str]] = (),
+        *,
+        begun: bool,
     ) -> tuple[ResolvedInput, ...]:
         """The inputs that are there, by digest; stored blobs that are not are added to ``missing``. ``found`` are
-        those that come from other Tasks."""
+        those that come from other Tasks, ``files`` the blobs that parameters of Capabilities name."""
         resolved = []
         for item in task.spec.inputs or ():
             if item.value is not None:
@@ -65,6 +62,12 @@ class References:
                 digest = found[item.name].digest if item.name in found else None
             if digest is not None:
                 resolved.append(ResolvedInput(item.name, digest, item.type.value))
+        for name, digest in files:
+            if not begun and not await self._stored(task.metadata.namespace, digest):
+                to_do = how_to_put(task.metadata.namespace)
+                missing.append(("InputNotStored", f"parameter {name} {digest} is not stored there; {to_do}"))
+            else:
+                resolved.append(ResolvedInput(f"{OF_FILES}/{name}", digest, "File"))
         return tuple(resolved)
 
     async def _stored(self, namespace: str, digest: str) -> bool:
@@ -95,17 +98,21 @@ class References:
             name=agent.metadata.name,
             generation=agent.metadata.generation,
             capabilities=frozenset(agent.spec.capabilities),
-            principal=await self._observer.principal_of(obj),
+            principal=await self._observer.controller_of(obj),
             active=agent.spec.lifecycle is AgentLifecycle.ACTIVE,
             harness=agent.spec.harness_ref.name,
             harness_found=harness_obj is not None,
-            users=frozenset(filter(None, (requester_of(obj), requester_of(harness_obj or obj)))),
-            harness_principal=await self._observer.principal_of(harness_obj) if harness_obj is not None else None,
+            users=frozenset(filter(None, self._users(obj) + self._users(harness_obj or obj))),
+            harness_principal=await self._observer.controller_of(harness_obj) if harness_obj is not None else None,
+            model_family=agent.spec.model_family,
         )
         if len(self._candidates) >= KEPT_CANDIDATES:
             self._candidates.clear()
         self._candidates[uid] = (versions, candidate)
         return candidate
+
+    def _users(self, obj: Object) -> tuple[str | None, ...]:
+        return requester_of(obj), self._observer.person_of(obj)
 
     def check(
         self,
@@ -121,6 +128,7 @@ class References:
         if graph is None:
             name = task.spec.graph_ref.name
             missing.insert(0, ("GraphNotFound", f"Graph {name} does not exist; apply it"))
+        missing += self._tools(task)
         if task.spec.node_ref is not None and node is None:
             missing.append(("NodeNotFound", f"Node {task.spec.node_ref.name} does not exist"))
         for what, ref in (
@@ -129,6 +137,17 @@ class References:
         ):
             if ref is not None and ref.name not in names:
                 missing.append(("AgentNotFound", f"Agent {ref.name} ({what}) does not exist; apply it"))
+
+    def _tools(self, task: Task) -> list[tuple[str, str]]:
+        """The Tools it names that cannot be offered now."""
+        found: list[tuple[str, str]] = []
+        for name in task.spec.tools or ():
+            obj = self._context.index.get("Tool", task.metadata.namespace, name)
+            if obj is None or obj["metadata"].get("deletionTimestamp"):
+                found.append(("ToolNotFound", f"Tool {name} does not exist; apply it"))
+            elif (problem := tool_problem(Tool.model_validate(obj).spec)) is not None:
+                found.append(("ToolInvalid", f"Tool {name}: {problem}"))
+        return found
 
 
 def _version(obj: Object) -> tuple[str, str]:

@@ -13,6 +13,8 @@ from triplane.api.task import TaskSpec
 from triplane.api.work import MAX_DEPENDENCIES, Edge, Input, Merge, Work
 from triplane.domain.twins import spelled, twins
 
+FORBIDDEN = "Forbidden"
+"""Reason of a violation that another user would not have committed."""
 MAX_SHOWN = 20
 """Violations a refusal lists; how many more there are it says."""
 MAX_SPEC = 256 * 1024
@@ -30,7 +32,29 @@ class Violation:
     """Why an object is refused: the field, and what to do about it."""
 
     field: str
+    """``spec.dependsOn[0]``; of a Policy ``Policy <namespace>/<name> <rule>`` (``policy_field``)."""
     message: str
+    reason: str = "FieldValueInvalid"
+    """In one word, CamelCase (metav1.StatusCause): ``AuthorityExceeded``, or what the Policy's rule says."""
+    ask: str | None = None
+    """Who can change what stands in the way; the message shown ends with it."""
+
+    @property
+    def text(self) -> str:
+        """What the user reads; ``domain.why_denied`` takes it apart again."""
+        return f"{self.message}; ask {self.ask}" if self.ask else self.message
+
+
+def policy_field(namespace: str, name: str, rule: str) -> str:
+    """Where a refusal says that it comes from a rule of a Policy."""
+    return f"Policy {namespace}/{name} {rule}"
+
+
+def exceeding(field: str, axis: str, value: str, limit: str, holder: str, ask: str | None) -> Violation:
+    """More authority than there is: ``value`` on ``axis`` is not within ``limit``, which ``holder`` (``Graph team/g``,
+    ``the installation``) sets and ``ask`` can change."""
+    message = f"axis {axis}: {value} is beyond {limit or 'nothing'}, the limit of {holder}"
+    return Violation(field, message, "AuthorityExceeded", ask)
 
 
 def task_violations(name: str, spec: TaskSpec) -> tuple[Violation, ...]:
@@ -152,19 +176,21 @@ def _schema_violations(field: str, schema: dict[str, Any]) -> Iterator[Violation
 
 
 def refusal(kind: str, name: str, violations: Sequence[Violation]) -> dict[str, Any]:
-    """The ``metav1.Status`` of a refusal: 422 ``Invalid``, a cause for each field (at most ``MAX_SHOWN``)."""
+    """The ``metav1.Status`` of a refusal, a cause for each field (at most ``MAX_SHOWN``): 422 ``Invalid``, or 403
+    ``Forbidden`` where one of them is about who asks, not about what is asked."""
+    forbidden = any(each.reason == FORBIDDEN for each in violations)
     shown = violations[:MAX_SHOWN]
     more = len(violations) - len(shown)
-    lines = [f"{each.field}: {each.message}" for each in shown]
+    lines = [f"{each.field}: {each.text}" for each in shown]
     if more:
         lines.append(f"and {more} more")
-    causes = [{"reason": "FieldValueInvalid", "field": each.field, "message": each.message} for each in shown]
+    causes = [{"reason": each.reason, "field": each.field, "message": each.text} for each in shown]
     if more:
         causes.append({"reason": "FieldValueInvalid", "field": "spec", "message": f"{more} more are not shown"})
     return {
         "status": "Failure",
-        "code": 422,
-        "reason": "Invalid",
+        "code": 403 if forbidden else 422,
+        "reason": FORBIDDEN if forbidden else "Invalid",
         "message": "; ".join(lines),
         "details": {"group": "triplane.dev", "kind": kind, "name": name, "causes": causes},
     }

@@ -13,6 +13,7 @@ from xml.parsers import expat
 import orjson
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.exceptions import SchemaError, best_match
+from jsonschema.validators import validator_for
 from jsonschema_specifications import REGISTRY
 from referencing.exceptions import Unresolvable
 
@@ -75,9 +76,25 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _instance_problem(document: Any, schema: Mapping[str, Any]) -> str | None:
+def arguments_problem(arguments: Mapping[str, Any], schema: Mapping[str, Any]) -> str | None:
+    """Why the arguments do not meet a schema that is not ours to write; None if they do. It may be of any published
+    dialect that its ``$schema`` names (2020-12 if it names none): servers of tools are older than their protocol."""
+    none: Any = None
+    dialect: Any = validator_for(dict(schema), default=none) if "$schema" in schema else Draft202012Validator
+    if dialect is None:
+        return _one_line(f"the schema's $schema is {schema['$schema']!r}, which is no published dialect")
+    try:
+        dialect.check_schema(dict(schema))
+    except SchemaError as error:
+        return _one_line(f"the schema is invalid at {_pointer(error.absolute_path)}: {error.message}")
+    except RecursionError:
+        return "the schema is nested too deeply"
+    return _instance_problem(dict(arguments), schema, dialect)
+
+
+def _instance_problem(document: Any, schema: Mapping[str, Any], dialect: Any = Draft202012Validator) -> str | None:
     """The most telling error. The registry is given, so an unknown reference fails instead of being fetched."""
-    validator = Draft202012Validator(dict(schema), registry=REGISTRY)
+    validator = dialect(dict(schema), registry=REGISTRY)
     try:
         error = best_match(validator.iter_errors(document))
     except Unresolvable as missing:

@@ -34,8 +34,15 @@ def session_offered(offer: Offer) -> EventBody:
     return _body("session.offered", offer, 1, data)
 
 
-def run_permitted(offer: Offer, permit: Permit) -> EventBody:
-    """``run.permitted/<session>/<run>/<counter>``: leave to launch, and on which state it was decided."""
+def session_stopped(offer: Offer, reason: str, message_digest: str) -> EventBody:
+    """``session.stopped/<session>/1``: it has more than it may have now, and is about to be revoked."""
+    data = {"reason": reason, "messageDigest": message_digest, "taskUid": offer.task_uid}
+    return _body("session.stopped", offer, 1, data, blobs=(message_digest,))
+
+
+def run_permitted(offer: Offer, permit: Permit, *, asked: bool = False) -> EventBody:
+    """``run.permitted/<session>/<run>/<counter>``: leave to launch, and on which state it was decided. The list of
+    the Policies that were ``asked`` is the blob, under ``policyDigest``."""
     data = {
         "run": permit.run,
         "permit": permit.counter,
@@ -45,7 +52,8 @@ def run_permitted(offer: Offer, permit: Permit) -> EventBody:
         "revocationRevision": permit.revocation_revision,
         "runInputsDigest": digest_of_json(permit.run_inputs),
     }
-    return _body("run.permitted", offer, permit.run, data, key=str(permit.counter))
+    blobs = (permit.policy_digest,) if asked else ()
+    return _body("run.permitted", offer, permit.run, data, key=str(permit.counter), blobs=blobs)
 
 
 def run_claimed(view: SessionView, run: RunView) -> EventBody:

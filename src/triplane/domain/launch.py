@@ -41,7 +41,7 @@ class StoredPermit:
 
     counter: int
     revocation_revision: int
-    """At which it was decided; held against the newest revocation among the sessions of the same Task."""
+    """At which it was decided; held against the ``Bar`` of its session."""
     since: datetime
     seconds: float
 
@@ -50,8 +50,23 @@ class StoredPermit:
         return self.since <= now < self.since + timedelta(seconds=self.seconds)
 
     def usable(self, revision: int, now: datetime) -> bool:
-        """Valid, and decided after the last revocation that concerns it, which was number ``revision``."""
+        """Valid, and decided after the last revocation or voiding that concerns it, which was ``revision``."""
         return self.valid_at(now) and self.revocation_revision >= revision
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What permits of a session are held against: the newest revocation among the sessions of its Task, or the newest
+    ``void_permits`` that concerns its namespace, whichever is newer."""
+
+    revision: int = 0
+    reason: str | None = None
+    """Why permits were voided; None after a revocation."""
+
+    @classmethod
+    def newest(cls, revoked: int, *voids: "Bar") -> "Bar":
+        """Of the revocation with this revision and these."""
+        return max((cls(revoked), *voids), key=lambda bar: bar.revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +127,12 @@ def check_limit(most: int | None) -> None:
         raise InvalidInput(f"a limit of {most} live runs would hold everything for ever; suspend instead")
 
 
+def check_void(namespace: str | None, reason: str) -> None:
+    """Raise ``InvalidInput`` where it would stay untold whose permits are void, and why."""
+    if namespace == "" or not reason:
+        raise InvalidInput(f"permits are voided in a namespace or (None) everywhere, for a reason; not {namespace!r}")
+
+
 def check_permit(permit: Permit) -> None:
     """Refuse a permit no session could use. Raises ``InvalidInput``."""
     check_limit(permit.agent_limit)
@@ -155,10 +176,9 @@ def decide_permit(session: SessionView | None, permit: Permit) -> bool:
 
 
 def decide_claim(
-    session: SessionView | None, run: int, permit: StoredPermit | None, *, revision: int, now: datetime
+    session: SessionView | None, run: int, permit: StoredPermit | None, *, bar: Bar, now: datetime
 ) -> ClaimRefusal | None:
-    """None: hand it out. ``permit`` is that of the run, ``revision`` that of the newest revocation among the
-    sessions of its Task; all read under lock."""
+    """None: hand it out. ``permit`` is that of the run, ``bar`` that of the session; all read under lock."""
     if session is None:
         return ClaimRefusal("it was never offered")
     uid = session.offer.session_uid
@@ -175,10 +195,11 @@ def decide_claim(
             f"permit {permit.counter} of run {run} of session {uid} has expired; a new one was asked for",
             wanted=True,
         )
-    if permit.revocation_revision < revision:
+    if permit.revocation_revision < bar.revision:
+        why = f" ({bar.reason})" if bar.reason else ""
         return ClaimRefusal(
             f"permit {permit.counter} of run {run} of session {uid} was decided at revocation revision "
-            f"{permit.revocation_revision}, now it is {revision}; a new one was asked for",
+            f"{permit.revocation_revision}, now it is {bar.revision}{why}; a new one was asked for",
             wanted=True,
         )
     if session.held_by is HeldBy.AGENT_LIMIT:

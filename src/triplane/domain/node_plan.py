@@ -138,6 +138,10 @@ def _planned(step: Step, node: str, values: Mapping[str, str]) -> PlannedStep | 
     for field in ("objective", "definitionOfDone"):
         if field in spec:
             spec[field] = put_into(spec[field], values)
+    if "capabilityParameters" in spec:
+        spec["capabilityParameters"] = {
+            label: put_into(text, values) for label, text in spec["capabilityParameters"].items()
+        }
     if step.depends_on:
         spec["dependsOn"] = [object_name(node, other) for other in step.depends_on]
     for item in spec.get("inputs", ()):

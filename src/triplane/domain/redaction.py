@@ -5,9 +5,12 @@ key): they are found anywhere with next to no false alarms. *Named* secrets are 
 (``password=…``, ``"api_key": "…"``, ``Authorization: Bearer …``). Every pattern is linear in the length of the text.
 """
 
+import base64
+import json
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import quote, quote_plus
 
 _MARKED: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
@@ -86,3 +89,64 @@ def _pair(item: Any) -> Any:
 
 def _telling(key: str) -> bool:
     return _SECRET_MEMBER.match(_CAMEL.sub("_", key)) is not None
+
+
+MIN_KNOWN: Final = 6
+"""Characters from which on a spelling of a known secret is looked for: shorter ones stand in innocent text."""
+MIN_LINE: Final = 16
+"""Characters from which on a single line of a secret of several lines is looked for by itself."""
+
+
+class KnownSecrets:
+    """Values that must stand in nothing that is kept, found in the spellings they commonly take.
+
+    Each value as it is, line by line, as JSON, URL-encoded, in hexadecimal, and in base64 (RFC 4648, both alphabets) at
+    each of the three places it can have within a longer text, such as ``user:value``. What was taken apart, compressed
+    or encrypted is not found.
+    """
+
+    def __init__(self, values: Iterable[str]) -> None:
+        forms = {form for value in values for form in _spellings(value) if len(form) >= MIN_KNOWN}
+        ordered = sorted(forms, key=lambda form: (-len(form), form))
+        self._text = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._octets = tuple(form.encode("utf-8", "replace") for form in ordered)
+        self.longest = max(map(len, self._octets), default=0)
+        """Octets of the longest spelling: what a reader in pieces must keep of the piece before."""
+
+    def __bool__(self) -> bool:
+        return self._text is not None
+
+    def redacted(self, text: str) -> str:
+        """The text with each of them replaced by ``[redacted]``."""
+        return text if self._text is None else self._text.sub("[redacted]", text)
+
+    def redacted_json(self, value: Any) -> Any:
+        """The JSON value with each of them replaced in every string and key, at any depth."""
+        if self._text is None:
+            return value
+        match value:
+            case str():
+                return self.redacted(value)
+            case Mapping():
+                return {self.redacted(str(key)): self.redacted_json(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self.redacted_json(item) for item in value]
+            case _:
+                return value
+
+    def within(self, octets: bytes) -> bool:
+        """Whether any of them stands in these octets."""
+        return any(form in octets for form in self._octets)
+
+
+def _spellings(value: str) -> Iterable[str]:
+    lines = [line.strip() for line in value.splitlines()]
+    for text in (value, value.strip(), *(line for line in lines if len(line) >= MIN_LINE)):
+        octets = text.encode("utf-8", "replace")
+        yield from (text, json.dumps(text)[1:-1], json.dumps(text, ensure_ascii=False)[1:-1])
+        yield from (quote(text), quote(text, safe=""), quote_plus(text), octets.hex(), octets.hex().upper())
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            for offset in range(3):
+                # The characters that depend on this text alone, whatever stands before and after it.
+                encoded = encode(b"\0" * offset + octets).decode().rstrip("=")
+                yield encoded[(0, 2, 3)[offset] : len(encoded) - (1 if (offset + len(octets)) % 3 else 0)]

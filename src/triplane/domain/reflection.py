@@ -1,12 +1,30 @@
 """Reflections: the mandatory assessment of a run. A blob of JSON, in the shape the exec protocol gives it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_LINES = 20
 MAX_LINE = 2000
 _LISTS = ("wentWell", "wentBadly", "lessons")
 _MEMBERS = frozenset({*_LISTS, "confidence", "source", "type"})
+
+
+def texts_of(document: Mapping[str, Any]) -> Iterator[str]:
+    """Everything it says, line by line."""
+    for name in _LISTS:
+        yield from (line for line in document.get(name) or () if isinstance(line, str))
+
+
+def mentions(document: Mapping[str, Any], words: Sequence[str]) -> bool:
+    """Whether every word stands somewhere in it, whatever its case; no words stand in everything."""
+    said = "\n".join(texts_of(document)).casefold()
+    return all(word.casefold() in said for word in words)
+
+
+def as_sure(document: Mapping[str, Any], least: int | None) -> bool:
+    """Whether its confidence is at least this; one that tells none is not, unless nothing is asked."""
+    confidence = document.get("confidence")
+    return least is None or (type(confidence) is int and confidence >= least)
 
 
 def reflection_problem(document: Any) -> str | None:

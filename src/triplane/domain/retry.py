@@ -20,6 +20,10 @@ MAX_LOST_RUNS: Final = 20
 MAX_REFUSED_RUNS: Final = 3
 """Runs in one round that hosts may refuse before the Task fails: most refusals (a program that is not approved, an
 input that cannot be prepared) are the same on every try, and somebody should learn of them soon."""
+MAX_STOPPED_RUNS: Final = 20
+"""Runs in one round that may end because their budget was spent before the Task fails: each next one had more."""
+STOPPED_REASONS: Final = frozenset({"BudgetExceeded", "AuthorityExpired"})
+"""Reasons of runs that were ended because what they were granted was used up."""
 JITTER: Final = 0.2
 """The part of a wait that is taken off at random, so that what failed together does not return together."""
 HOST_REASONS: Final = frozenset({"HostFailed", "SandboxFailed", "ReportRefused"})
@@ -32,6 +36,7 @@ class Failure(StrEnum):
     AGENT = "agent"
     LOST = "lost"
     REFUSED = "refused"
+    STOPPED = "stopped"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,17 @@ def failure_of(run: RunView, *, void: bool) -> Failure | None:
         return Failure.REFUSED
     if run.result.outcome is Outcome.SUCCEEDED and not void:
         return None
-    return Failure.AGENT
+    return Failure.STOPPED if run.result.reason in STOPPED_REASONS else Failure.AGENT
 
 
 def allowance(failure: Failure, max_retries: int) -> int:
     """How many failures of that sort a round survives."""
-    return {Failure.AGENT: max_retries, Failure.LOST: MAX_LOST_RUNS, Failure.REFUSED: MAX_REFUSED_RUNS}[failure]
+    return {
+        Failure.AGENT: max_retries,
+        Failure.LOST: MAX_LOST_RUNS,
+        Failure.REFUSED: MAX_REFUSED_RUNS,
+        Failure.STOPPED: MAX_STOPPED_RUNS,
+    }[failure]
 
 
 def latest(failed: Sequence[FailedRun]) -> FailedRun | None:

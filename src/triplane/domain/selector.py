@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
+from triplane.api.policy import Selector, SelectorOperator
 from triplane.errors import InvalidInput
 
 
@@ -56,6 +57,27 @@ class LabelSelector:
     def of(cls, labels: Mapping[str, str]) -> "LabelSelector":
         """All of these labels with exactly these values (``matchLabels``)."""
         return cls(tuple(Requirement(key, Operator.IN, (value,)) for key, value in sorted(labels.items())))
+
+
+_DECLARED: Mapping[SelectorOperator, Operator] = {
+    SelectorOperator.IN: Operator.IN,
+    SelectorOperator.NOT_IN: Operator.NOT_IN,
+    SelectorOperator.EXISTS: Operator.EXISTS,
+    SelectorOperator.DOES_NOT_EXIST: Operator.ABSENT,
+}
+
+
+def matches(selector: Selector | None, labels: Mapping[str, str]) -> bool:
+    """Whether labels meet a selector as objects declare it (metav1.LabelSelector); an absent or empty one matches
+    everything. As in Kubernetes, NotIn also matches objects without the label."""
+    if selector is None:
+        return True
+    exactly = LabelSelector.of(selector.match_labels or {})
+    further = (
+        Requirement(item.key, _DECLARED[item.operator], tuple(item.values or ()))
+        for item in selector.match_expressions or ()
+    )
+    return exactly.matches(labels) and all(requirement.matches(labels) for requirement in further)
 
 
 _NAME = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"

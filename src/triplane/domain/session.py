@@ -254,6 +254,8 @@ class RunView:
     end_reason: str | None = None
     """Why it was lost or revoked."""
     run_inputs: Mapping[str, Any] = field(default_factory=dict)
+    usage: Usage = Usage()
+    """What it has used: as its host last reported, and at least what its result says."""
     claimed_at: str | None = None
     started_at: str | None = None
     first_record_at: str | None = None

@@ -14,13 +14,15 @@ from triplane.audit.digest import digest_of_json
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """An API object by the digest of its spec."""
+    """An API object, or what a session gets of it, by digest."""
 
     role: str
     name: str
-    uid: str
-    generation: int
-    spec: Mapping[str, Any]
+    uid: str | None
+    generation: int | None
+    """None: the digest is of something that no later generation changes."""
+    digest: str
+    """Of the spec, or of the part that is used."""
 
 
 def freeze(
@@ -37,7 +39,7 @@ def freeze(
             name=item.name,
             uid=item.uid,
             generation=item.generation,
-            digest=digest_of_json(item.spec),
+            digest=item.digest,
             basis=MaterialBasis.CONTENT,
         )
         for item in pinned

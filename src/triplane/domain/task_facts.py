@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from triplane.api.meta import Output, Subject
+from triplane.api.meta import Gate, Output, Subject
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate
-from triplane.domain.session import RunView, SessionView
+from triplane.domain.session import Question, RunView, SessionView
 from triplane.domain.task_needs import Composition, Dependency, InputFound
 from triplane.domain.task_outlook import Outlook
-from triplane.domain.verdict import PersonReview, VerdictFile, VerdictVoid
+from triplane.domain.verdict import Moment, PersonReview, VerdictFile, VerdictVoid
 from triplane.domain.workorder import ContractConflict, ResolvedInput
 
 
@@ -26,10 +26,41 @@ class Placement:
     agent_name: str
     principal: str | None
     harness_principal: str | None
+    model_family: str | None = None
+    """As the Agent declared it then."""
+    seat: int = 0
+    """Which of the reviewers of the round it is, from 0; in each seat the choice with the highest ordinal counts."""
 
     @property
     def key(self) -> tuple[str, int, int]:
         return self.role, self.round, self.ordinal
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """A recorded leave or approval. Of a round one of several; the one that completed it is in ``task.accepted``."""
+
+    gate: Gate
+    round: int
+    key: str
+    """UID of the Review, for Launch of the session, for Tool of the session and the invocation."""
+    subjects: tuple[Subject, ...]
+    review_name: str | None = None
+    review_uid: str | None = None
+    """None: nobody answered, and the default gave leave."""
+    principal: str | None = None
+    session_uid: str | None = None
+    agent_uid: str | None = None
+    """Of an agent's approval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Leave to launch a session was asked for."""
+
+    seq: int
+    at: str
+    """By the log's clock (RFC 3339)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +80,12 @@ class Decisions:
     """``(reason, message)`` once it is certain that the Task is not to be done."""
     composed: Mapping[str, str] = field(default_factory=dict)
     """Input name to the digest of what was composed for it."""
+    approvals: tuple[Approval, ...] = ()
+    """In the order they were given."""
+    asked: Mapping[str, Asked] = field(default_factory=dict)
+    """Session UID to when leave to launch it was asked for."""
+    counted: frozenset[str] = frozenset()
+    """UIDs of the Reviews that decided something, or helped to."""
     ended_at: str | None = None
     """When the Task was accepted, failed, was cancelled or skipped: the time of that entry."""
 
@@ -61,6 +98,18 @@ class Decisions:
         """The placement in force: the one with the highest ordinal."""
         placed = [item for item in self.placements if (item.role, item.round) == (role, round_)]
         return max(placed, key=lambda item: item.ordinal, default=None)
+
+    def panel(self, round_: int) -> tuple[Placement, ...]:
+        """The reviewing Agents in force, by seat."""
+        seats: dict[int, Placement] = {}
+        for item in sorted(self.placements, key=lambda item: item.ordinal):
+            if (item.role, item.round) == ("reviewer", round_):
+                seats[item.seat] = item
+        return tuple(seats[seat] for seat in sorted(seats))
+
+    def approvals_of(self, round_: int) -> tuple[Approval, ...]:
+        """Who has approved the outputs of the round so far."""
+        return tuple(item for item in self.approvals if (item.gate, item.round) == (Gate.OUTPUTS, round_))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +128,10 @@ class SessionFacts:
     """A runner has asked for it, and only a valid permit is missing."""
     launchable: bool = True
     """False: enough other permits lie ready, or a limit is reached. It waits until a runner asks for it."""
+    made_at: str | None = None
+    """``creationTimestamp`` of the object."""
+    questions: tuple[Question, ...] = ()
+    """Calls of tools that wait for a person, and those that were answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +153,15 @@ class TaskFacts:
     artifacts: frozenset[tuple[str, int, str]]
     """``(session uid, run, output name)`` of the outputs that are recorded as Artifacts in the log."""
     people_reviews: tuple[PersonReview, ...] = ()
+    """In the order they were made."""
+    produced_since: Mapping[int, Moment] = field(default_factory=dict)
+    """Round to when its outputs were there to be judged."""
     instructions_principal: str | None = None
     """Principal id of the user whose Capability instructs the reviewer; None when there is no such Capability."""
+    unmet: tuple[str, str] | None = None
+    """``(reason, message)`` why a lens, its parameters, its input contract or the Guidelines let nobody begin."""
+    review_unmet: tuple[str, str] | None = None
+    """The same of the reviewer's."""
     dependencies: tuple[Dependency, ...] = ()
     """What it waits for, as that stands; empty once an Agent was placed: it waits no more."""
     cycle: tuple[str, ...] = ()
@@ -112,8 +172,14 @@ class TaskFacts:
     """How each input stands that comes from other Tasks, once those are settled."""
     suspended: tuple[str, ...] = ()
     """What holds it back on purpose, each as ``Node n``; empty: nothing."""
+    barred: Mapping[tuple[str, int, int], tuple[str, str]] = field(default_factory=dict)
+    """Placements whose next run may not be launched now: ``(reason, message)``, who can change it included."""
+    stops: "tuple[StopSession, ...]" = ()
+    """Sessions at work under more than they may have now."""
+    limits_after: float | None = None
+    """Seconds until time alone may change the two above."""
     now: datetime | None = None
-    """The session store's clock, by which backing off is measured; None: no run has failed."""
+    """The session store's clock, by which waits are measured; None: nothing waits for a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +229,8 @@ class RecordAgentReview:
     session: SessionFacts
     verdict: VerdictFile
     round: int
+    decides: bool = True
+    """False: others must approve too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,6 +239,50 @@ class DecideByPerson:
 
     review: PersonReview
     round: int
+    decides: bool = True
+    """False: others must approve too."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopSession:
+    """End a session that is at work under more than it may have now; the Task goes on without it."""
+
+    session: SessionFacts
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptRound:
+    """As many have approved as were asked for: accept the outputs."""
+
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class AskLeave:
+    """Note that leave is asked to launch the session."""
+
+    session: SessionFacts
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLaunch:
+    """A person's answer to that, or the default when nobody gave one in time (``review`` None: leave is given)."""
+
+    session: SessionFacts
+    round: int
+    review: PersonReview | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerCalls:
+    """A person's answer to calls of tools."""
+
+    session: SessionFacts
+    questions: tuple[Question, ...]
+    review: PersonReview
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +318,11 @@ Action = (
     | RecordArtifacts
     | RecordAgentReview
     | DecideByPerson
+    | StopSession
+    | AcceptRound
+    | AskLeave
+    | AnswerLaunch
+    | AnswerCalls
     | ComposeInputs
     | SkipTask
     | FailTask

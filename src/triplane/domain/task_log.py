@@ -7,15 +7,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triplane.api.meta import Subject, Verdict
+from triplane.api.meta import Gate, Subject, Verdict
 from triplane.audit.entry import event_id
 from triplane.audit.model import SYSTEM_ACTOR, EventBody, EventSubject
+from triplane.domain.approval_log import approval_of
 from triplane.domain.session import RunOutput
-from triplane.domain.task_facts import Decisions, Placement
+from triplane.domain.task_facts import Approval, Asked, Decisions, Placement
 from triplane.domain.task_needs import Composition
 
 TASK_EVENTS = frozenset(
-    {"task.placed", "task.accepted", "task.rejected", "task.failed", "task.skipped", "input.composed"}
+    {
+        "task.placed",
+        "task.accepted",
+        "task.rejected",
+        "task.failed",
+        "task.skipped",
+        "input.composed",
+        "approval.asked",
+        "approval.given",
+        "approval.refused",
+    }
 )
 _ENDS = frozenset({"task.accepted", "task.failed", "task.skipped"})
 EDGES_PER_ENTRY = 16
@@ -66,6 +77,10 @@ def task_placed(
         data["agentPrincipal"] = placement.principal
     if placement.harness_principal is not None:
         data["harnessPrincipal"] = placement.harness_principal
+    if placement.model_family is not None:
+        data["modelFamily"] = placement.model_family
+    if placement.seat:
+        data["seat"] = placement.seat
     if owner_uid is not None:
         data["ownerUid"] = owner_uid
     if depends_on:
@@ -74,12 +89,13 @@ def task_placed(
 
 
 def task_accepted(
-    subject: EventSubject, stream: str, round_: int, review: ReviewFacts, subjects: Sequence[Subject]
+    subject: EventSubject, stream: str, round_: int, reviews: Sequence[ReviewFacts], subjects: Sequence[Subject]
 ) -> EventBody:
-    """``task.accepted/<task>/<round>``: the outputs hold, by this Review."""
+    """``task.accepted/<task>/<round>``: the outputs hold, by these Reviews, the last of which completed them."""
     data = {
         "round": round_,
-        **review.data(),
+        **reviews[-1].data(),
+        "reviews": [review.data() for review in reviews],
         "subjects": [subject.wire() for subject in subjects],
     }
     return _body("task.accepted", subject, stream, round_, None, data)
@@ -163,6 +179,8 @@ def review_recorded(
     verdict: Verdict,
     subjects: Sequence[Subject],
     artifact_uids: Sequence[str] = (),
+    *,
+    gate: Gate = Gate.OUTPUTS,
 ) -> EventBody:
     """``review.recorded/<review>/1``: a verdict that counts; the actor is the reviewing principal."""
     data = {
@@ -172,6 +190,8 @@ def review_recorded(
     }
     if artifact_uids:
         data["artifactUids"] = sorted(artifact_uids)
+    if gate is not Gate.OUTPUTS:
+        data["gate"] = gate.value
     return EventBody(
         id=event_id("review.recorded", subject.uid, 1),
         type="review.recorded",
@@ -179,7 +199,8 @@ def review_recorded(
         actor=actor,
         subject=subject,
         data=data,
-        blobs=tuple(dict.fromkeys(subject_.digest for subject_ in subjects)),
+        # What other gates are about is frozen in a session or in a call; it is no blob of its own.
+        blobs=tuple(dict.fromkeys(subject_.digest for subject_ in subjects)) if gate is Gate.OUTPUTS else (),
     )
 
 
@@ -193,8 +214,12 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
     skipped: tuple[str, str] | None = None
     composed: dict[str, str] = {}
     ended_at: str | None = None
+    approvals: list[Approval] = []
+    asked: dict[str, Asked] = {}
+    counted: set[str] = set()
     for entry in entries:
         data = entry["data"]
+        counted |= {item["reviewUid"] for item in (data, *data.get("reviews", ())) if item.get("reviewUid")}
         if entry["type"] in _ENDS and ended_at is None:
             ended_at = entry.get("time")
         match entry["type"]:
@@ -208,8 +233,14 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
                         agent_name=data["agentName"],
                         principal=data.get("agentPrincipal"),
                         harness_principal=data.get("harnessPrincipal"),
+                        model_family=data.get("modelFamily"),
+                        seat=data.get("seat", 0),
                     )
                 )
+            case "approval.asked":
+                asked[data["sessionUid"]] = Asked(entry["seq"], entry["time"])
+            case "approval.given":
+                approvals.append(approval_of(data, entry["id"].split("/", 3)[3]))
             case "task.accepted":
                 accepted = data
             case "task.rejected":
@@ -229,6 +260,9 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
         failed=failed,
         skipped=skipped,
         composed=composed,
+        approvals=tuple(approvals),
+        asked=asked,
+        counted=frozenset(counted),
         ended_at=ended_at,
     )
 

@@ -6,7 +6,7 @@ Kept apart from the decision so that every state, reason and message of a Task s
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from triplane.api.meta import State, WaitingReason
+from triplane.api.meta import Gate, State, Subject, WaitingReason
 from triplane.domain.conditions import Finding, progress_findings
 
 REVOKE_FIRST = frozenset({"Cancelled", "FailFast", "Replaced", "GraphDeleted", "NodeDeleted"})
@@ -17,6 +17,20 @@ INVALIDATING_REASONS = frozenset({"DependencyFailed"})
 """Reasons of a Task that was never begun, because what it needs will not come."""
 TIMED_OUT_REASONS = frozenset({"TimedOut", "IdleTimeout"})
 """Reasons of a Task whose last run was killed for its time or its silence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """A person's leave is waited for."""
+
+    gate: Gate
+    subjects: tuple[Subject, ...]
+    """What it must name, by digest."""
+    since: str
+    until: str | None
+    """When the default takes effect; both RFC 3339."""
+    people: tuple[str, ...]
+    """Who may give it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,8 @@ class Outlook:
     """When the next run may begin, while it backs off."""
     suspended: str | None = None
     """What holds it back on purpose, in words."""
+    leave: tuple[Leave, str] | None = None
+    """The gate that waits for a person, and that in words."""
 
     def findings(self) -> tuple[Finding, ...]:
         """Every condition of the Task, in the order of the documentation."""
@@ -47,11 +63,30 @@ class Outlook:
             self.resolved,
             *progress_findings(working=self.working, stalled=self.stalled),
             *self._suspended(),
+            *self._waiting_for_leave(),
         )
+
+    def _waiting_for_leave(self) -> tuple[Finding, ...]:
+        """Only while it waits: a Task without gates has no such condition."""
+        if self.leave is None:
+            return ()
+        return (Finding("WaitingForApproval", "True", "WaitingForApproval", self.leave[1]),)
 
     def _suspended(self) -> tuple[Finding, ...]:
         """Only while it holds: a Task that nobody suspends has no such condition."""
         return (Finding("Suspended", "True", "Suspended", self.suspended),) if self.suspended is not None else ()
+
+    def noting(self, remarks: Sequence[str]) -> "Outlook":
+        """The same, with remarks after what it says of the work and of its review."""
+        said = ". ".join(remarks)
+        succeeded, reviewed = (
+            replace(finding, message=f"{finding.message}. {said}") for finding in (self.succeeded, self.reviewed)
+        )
+        return replace(self, succeeded=succeeded, reviewed=reviewed)
+
+    def calling(self, leave: Leave, message: str) -> "Outlook":
+        """The same, while calls of tools wait for a person."""
+        return replace(self, leave=(leave, message), waiting=WaitingReason.HUMAN_INPUT, transient=False)
 
     def reviewing(self, agent: str, session: str) -> "Outlook":
         """The same wait, seen as part of the review. The message stays while the session moves: its own status
@@ -137,6 +172,20 @@ def held(by: Sequence[str]) -> Outlook:
 def suspension(by: Sequence[str]) -> str:
     """Who holds it, and how it is lifted."""
     return f"Suspended by {' and '.join(by)}: nothing is launched until spec.suspend is false there"
+
+
+def awaiting_leave(leave: Leave, message: str) -> Outlook:
+    """A person must give leave before the session is launched."""
+    return Outlook(
+        State.BLOCKED,
+        Finding("Succeeded", "Unknown", "WaitingForApproval", message),
+        _NOT_REVIEWED,
+        _RESOLVED,
+        working=message,
+        stalled=None,
+        waiting=WaitingReason.HUMAN_INPUT,
+        leave=(leave, message),
+    )
 
 
 def blocked(reason: str, message: str) -> Outlook:

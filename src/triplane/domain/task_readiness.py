@@ -40,7 +40,10 @@ def _dependencies(facts: TaskFacts) -> Plan | FailTask | None:
     waiting = [item.name for item in facts.dependencies if not item.settled]
     if not waiting:
         return None
-    return Plan(None, unresolved(facts.missing) if facts.missing else awaiting(waiting))
+    if facts.missing:
+        return Plan(None, unresolved(facts.missing))
+    # Known already, and no result of those Tasks will change it: whoever can mend it need not wait for them.
+    return Plan(None, awaiting(waiting) if facts.unmet is None else blocked(*facts.unmet))
 
 
 def _condition(facts: TaskFacts) -> SkipTask | FailTask | None:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC
 
+from triplane.api.meta import Subject
 from triplane.domain import retry
 from triplane.domain.conditions import rfc3339
 from triplane.domain.retry import FailedRun, Failure
@@ -18,9 +19,58 @@ def act(action: Action) -> Plan:
     return Plan(action, in_run("Working", "The operator is taking the next step", queued=True))
 
 
+GOVERNED = frozenset({"AuthorityNarrowed", "AuthorityExpired", "PolicyDenied", "BudgetExceeded"})
+"""Reasons of revocations that took a session what it had, and leave the Task to go on without it."""
+
+
+def governed(revoked: str | None) -> bool:
+    """Whether a session was revoked because it had more than it may have."""
+    return revoked is not None and revoked.partition(":")[0] in GOVERNED
+
+
 def succeeded(run: RunView) -> bool:
     """Whether the run is over and left what was asked."""
     return run.result is not None and run.result.outcome is Outcome.SUCCEEDED
+
+
+def session_of(facts: TaskFacts, placement: Placement) -> SessionFacts | None:
+    """The session that serves a placement: the one in force in this round, else the one whose frozen
+    snapshot equals what would be frozen now. An edit mid-run disturbs no run; it opens the next one anew."""
+    return serving(facts.sessions, placement, facts.expected_session.get(placement.key))
+
+
+def serving(sessions: Sequence[SessionFacts], placement: Placement, expected: str | None) -> SessionFacts | None:
+    """As ``session_of``; ``expected`` is the name of the session that would be frozen now."""
+    if (session := in_force(sessions, placement)) is not None:
+        return session
+    return next((session for session in sessions if session.name == expected), None)
+
+
+def in_force(sessions: Sequence[SessionFacts], placement: Placement) -> SessionFacts | None:
+    """The session of a placement that has done the round's work, else the one at work on it.
+
+    A permit that a runner may still take counts as work: a second one beside it would have it done twice.
+    """
+    at_work = None
+    for session in sessions:
+        if (session.role, session.agent_uid) != (placement.role, placement.agent_uid) or session.view is None:
+            continue
+        runs = [run for run in session.view.runs if run.run_inputs.get("round") == placement.round]
+        if any(map(succeeded, runs)) and not isinstance(session.verdict, VerdictVoid):
+            return session
+        if at_work is None and any(map(_claimable_or_live, runs)):
+            at_work = session
+    return at_work
+
+
+def _claimable_or_live(run: RunView) -> bool:
+    return run.state in LIVE_RUN_STATES or (run.state is RunState.PERMITTED and not run.permit_expired)
+
+
+def produced_by(run: RunView) -> tuple[Subject, ...]:
+    """What a run left, as verdicts name it."""
+    outputs = run.result.outputs if run.result is not None else ()
+    return tuple(Subject(name=output.name, digest=output.digest) for output in outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +88,7 @@ def drive(
     assert view is not None
     runs = [run for run in view.runs if run.run_inputs.get("round") == round_]
     last = runs[-1] if runs else None
-    if view.revoked is not None:
+    if view.revoked is not None and not governed(view.revoked):
         return FailTask("SessionRevoked", f"Session {session.name} was revoked: {view.revoked}", round_)
     if last is not None and last.state is RunState.PERMITTED and (session.wanted or view.passed_over):
         return act(Launch(session, last.run, round_, findings) if session.launchable else LineUp(session))

@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from triplane.domain.conditions import rfc3339
-from triplane.domain.session import RunView
+from triplane.domain.session import RunState, RunView
 from triplane.domain.task_facts import TaskFacts
+from triplane.domain.task_runs import governed
 
 
 def tally(facts: TaskFacts) -> dict[str, Any]:
@@ -21,13 +22,18 @@ def tally(facts: TaskFacts) -> dict[str, Any]:
     ended = facts.decisions.ended_at
     return {
         "runs": sum(1 for role, _ in runs if role == "producer"),
-        "retries": _retries(runs),
+        "retries": _retries([(role, run) for role, run in runs if not _taken_back(run)]),
         "startedAt": _second(began),
         "completedAt": _second(ended),
         "durationSeconds": seconds_between(began, ended),
         "tokens": sum(result.usage.tokens for result in results),
         "costMinorUnits": sum(result.usage.cost_minor_units for result in results),
     }
+
+
+def _taken_back(run: RunView) -> bool:
+    """It was ended because its session had more than it may have: the next one is no second try."""
+    return run.state is RunState.REVOKED and governed(run.end_reason)
 
 
 def _retries(runs: list[tuple[str, RunView]]) -> int:

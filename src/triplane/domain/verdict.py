@@ -3,11 +3,11 @@
 A verdict counts only for the exact digests of the round, and only from somebody independent of the producer.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from triplane.api.meta import Subject, Verdict
+from triplane.api.meta import Gate, Subject, Verdict
 from triplane.api.text import plain_line
 
 
@@ -54,6 +54,21 @@ def subjects_differ(subjects: Sequence[Subject], produced: Sequence[Subject]) ->
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """When something was made: by the API server's clock, where that says, and by its place in the log."""
+
+    at: str | None = None
+    """RFC 3339, whole seconds, UTC: a ``creationTimestamp``."""
+    seq: int | None = None
+
+    def before(self, other: "Moment") -> bool:
+        """Whether it surely was earlier. Clocks of one server first; within a second the log's order tells."""
+        if self.at and other.at and self.at != other.at:
+            return self.at < other.at
+        return self.seq is not None and other.seq is not None and self.seq < other.seq
+
+
+@dataclass(frozen=True, slots=True)
 class PersonReview:
     """A Review without a session: the reviewer is the user whom admission stamped."""
 
@@ -65,23 +80,39 @@ class PersonReview:
     verdict: Verdict
     findings: tuple[str, ...]
     subjects: tuple[Subject, ...]
+    gate: Gate = Gate.OUTPUTS
+    made: Moment = Moment()
 
 
-def void_person_review(
-    review: PersonReview,
-    *,
-    round_: int,
-    produced: Sequence[Subject],
-    people: Collection[str],
-    producer_principals: Collection[str | None],
-) -> str | None:
-    """Why a person's Review does not decide this round; None if it does."""
-    if review.round != round_:
-        return f"Review {review.name} is for round {review.round}; round {round_} is open"
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What people are asked, and who may answer: a verdict counts for exactly this."""
+
+    subjects: tuple[Subject, ...]
+    since: Moment
+    """When there was something to answer."""
+    people: tuple[str, ...]
+    where: str
+    """The field that names them."""
+    controllers: frozenset[str | None]
+    """Principals who control the Agent concerned; none of them may answer. None among them: nobody is known."""
+    until: str | None = None
+    """RFC 3339: what is made later is late."""
+
+
+def void_for(review: PersonReview, matter: Matter) -> str | None:
+    """Why a person's Review does not settle the matter; None if it does."""
+    name = f"Review {review.name}"
     if review.username is None or review.principal is None:
-        return f"Review {review.name} carries no authenticated requester"
-    if review.username not in people:
-        return f"Review {review.name} is by {review.username}, who is not in spec.review.people"
-    if None in producer_principals or review.principal in producer_principals:
-        return f"Review {review.name} is by {review.username}, who controls the producing Agent or its Harness"
-    return subjects_differ(review.subjects, produced)
+        return f"{name} carries no authenticated requester"
+    if review.username not in matter.people:
+        return f"{name} is by {review.username}, who is not in {matter.where}"
+    if None in matter.controllers or review.principal in matter.controllers:
+        return f"{name} is by {review.username}, who controls the producing Agent or its Harness"
+    if mismatch := subjects_differ(review.subjects, matter.subjects):
+        return f"{name}: {mismatch}"
+    if review.made.before(matter.since):
+        return f"{name} was made before there was anything to judge; make another"
+    if matter.until is not None and review.made.at is not None and review.made.at > matter.until:
+        return f"{name} is late: the time was up at {matter.until}"
+    return None

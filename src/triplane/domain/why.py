@@ -68,6 +68,8 @@ def _standing(obj: Object) -> str:
         return f"{title(obj)} waits for something that does not exist yet"
     if state == "blocked" and _suspended(_status(obj)):
         return f"{title(obj)} is suspended"
+    if state == "blocked" and is_true(_status(obj), "WaitingForApproval"):
+        return f"{title(obj)} waits for a person's leave"
     if state in _STANDING:
         return f"{title(obj)} {_STANDING[state]}"
     for name in _SUMMARIES:
@@ -90,7 +92,7 @@ def _freshness(obj: Object) -> list[str]:
 def _reasons(obj: Object) -> list[str]:
     """The messages of the conditions that explain the standing, each once."""
     said: list[str] = []
-    for name in (*_SUMMARIES, "Accepted", "ResolvedRefs", "Stalled", "Suspended", "Isolated"):
+    for name in (*_SUMMARIES, "Accepted", "ResolvedRefs", "Stalled", "Suspended", "WaitingForApproval", "Isolated"):
         found = condition(_status(obj), name)
         if found is None or not _matters(name, found["status"], _status(obj).get("state")):
             continue
@@ -104,7 +106,7 @@ def _matters(name: str, status: str, state: str | None) -> bool:
     if name in _SUMMARIES:
         # The work's own summary always; Reviewed where it adds something.
         return name != "Reviewed" or status != "Unknown" or state in (None, "reviewing")
-    return status == ("True" if name in ("Stalled", "Suspended") else "False")
+    return status == ("True" if name in ("Stalled", "Suspended", "WaitingForApproval") else "False")
 
 
 def _related(item: Object) -> str:
@@ -139,6 +141,8 @@ def _who(obj: Object, waiting: Sequence[Object]) -> str:
         return "Whoever applies what is missing must act; it goes on by itself then, in any order"
     if status.get("observedGeneration", 0) == 0:
         return "The operator must act: see that it runs (`triplane cluster status`)"
+    if is_true(status, "WaitingForApproval"):
+        return _approver(obj)
     if state == "reviewing":
         return _reviewer(status)
     if state in ("running", "streaming"):
@@ -180,13 +184,20 @@ def _stalled(status: Mapping[str, Any]) -> str:
     return f"{who[:1].upper()}{who[1:]} must act: nothing moves until what is said above is mended"
 
 
+def _approver(obj: Object) -> str:
+    gate = _status(obj).get("approval") or {}
+    people = " or ".join(gate.get("people") or ()) or "One of the people named above"
+    return f"{people} must answer: `triplane review approve {obj['metadata']['name']}`, or `reject`"
+
+
 def _reviewer(status: Mapping[str, Any]) -> str:
     reviewer = status.get("reviewer")
     if not reviewer:
         return "A reviewer must give a verdict; nobody else must act"
-    if status.get("reviewSession"):
+    waits = (condition(status, "Reviewed") or {}).get("reason")
+    if status.get("reviewSession") and waits != "WaitingForPerson":
         return f"Agent {reviewer} must finish its review (session {status['reviewSession']}); nobody else must act"
-    return f"{reviewer} must give a verdict: apply a Review of these digests"
+    return f"{reviewer} must give a verdict: apply a Review of these digests (`triplane review show`)"
 
 
 def _worker(obj: Object) -> str:

@@ -240,7 +240,8 @@ def _edge_key(edge: Edge, merge: Merge | None) -> tuple[str | None, ...]:
 
 def _parameters(step: Step, declared: Collection[str]) -> list[Problem]:
     used: dict[str, None] = {}
-    for text in (step.objective, step.definition_of_done, *(item.value for item in step.inputs or ())):
+    literals = [item.value for item in step.inputs or ()]
+    for text in (step.objective, step.definition_of_done, *literals, *(step.capability_parameters or {}).values()):
         used |= dict.fromkeys(named_in(text or ""))
     unknown = [f"[[{name}]]" for name in used if name not in declared]
     if not unknown:

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from triplane.api.agent import Agent
-from triplane.api.capability import Capability
 from triplane.api.graph import Graph
 from triplane.api.harness import Harness
 from triplane.api.meta import Output, Subject
 from triplane.api.task import Task
+from triplane.domain.guideline import PinnedGuideline
+from triplane.domain.lens import ChosenLens
 
 OUTPUTS = "/work/outputs"
 INPUTS = "/work/inputs"
@@ -66,12 +67,12 @@ class ContractConflict:
     message: str
 
 
-def effective_outputs(task: Task, capabilities: Sequence[Capability]) -> tuple[Output, ...] | ContractConflict:
+def effective_outputs(task: Task, lenses: Sequence[ChosenLens]) -> tuple[Output, ...] | ContractConflict:
     """The Task's outputs and those of its Capabilities' contracts; both may name one if they agree."""
     outputs: dict[str, tuple[str, Output]] = {output.name: ("the Task", output) for output in task.spec.outputs or ()}
-    for capability in capabilities:
-        owner = f"Capability {capability.metadata.name}"
-        for output in capability.spec.outputs:
+    for chosen in lenses:
+        owner = chosen.owner
+        for output in chosen.lens.outputs:
             standing = outputs.get(output.name)
             if standing is None:
                 outputs[output.name] = (owner, output)
@@ -97,7 +98,12 @@ class Assignment:
     graph: Graph
     agent: Agent
     harness: Harness
-    capabilities: tuple[Capability, ...]
+    lenses: tuple[ChosenLens, ...]
+    """What the run exercises, values put in; of a reviewer the review's."""
+    guidelines: tuple[PinnedGuideline, ...] = ()
+    """In the order in which they hold."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """What the producing run is offered, as ``domain.tool.frozen_tool`` makes them."""
 
 
 def producer_order(
@@ -108,6 +114,7 @@ def producer_order(
         **_common(assignment, "producer"),
         "inputs": [_input(item.name, item) for item in inputs],
         "outputs": [_output(output) for output in outputs],
+        "tools": [dict(tool) for tool in assignment.tools],
         "review": None,
     }
 
@@ -138,6 +145,7 @@ def reviewer_order(
                 "schema": dict(VERDICT_SCHEMA),
             }
         ],
+        "tools": [],
         "review": {
             "subjects": [
                 {
@@ -196,8 +204,10 @@ def _common(assignment: Assignment, role: str) -> dict[str, Any]:
         },
         "agent": {"name": agent.metadata.name, "model": model_of(assignment, role)},
         "capabilities": [
-            {"name": item.metadata.name, "instructions": item.spec.instructions} for item in assignment.capabilities
+            {"name": item.name, "version": item.version, "instructions": item.instructions}
+            for item in assignment.lenses
         ],
+        "guidelines": [item.wire() for item in assignment.guidelines],
         "timeoutSeconds": task.spec.timeout_seconds,
         "idleTimeoutSeconds": task.spec.idle_timeout_seconds,
         "harness": assignment.harness.spec.exec_.wire(),

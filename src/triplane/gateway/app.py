@@ -13,7 +13,24 @@ from fastapi import FastAPI, Response
 
 from triplane.adapters.clock import SystemClock
 from triplane.errors import TriplaneError
-from triplane.gateway import answers, blobs, claims, history, journal, lineage, log, principals, sessions
+from triplane.gateway import (
+    answers,
+    asrun,
+    blobs,
+    claims,
+    history,
+    inputs,
+    journal,
+    keys,
+    lineage,
+    log,
+    policies,
+    principals,
+    reflections,
+    secrets,
+    sessions,
+    tools,
+)
 from triplane.gateway.answers import error_answer, json_answer
 from triplane.gateway.bell import Bell
 from triplane.gateway.config import GatewayConfig
@@ -59,7 +76,24 @@ def create_app(backends: GatewayBackends, config: GatewayConfig, clock: Clock | 
     answers.install(app)
     app.add_api_route("/healthz", _healthz, methods=["GET"])
     app.add_api_route("/readyz", _readyz, methods=["GET"])
-    for part in (claims, history, sessions, journal, blobs, principals, log, lineage):
+    parts = (
+        asrun,
+        claims,
+        history,
+        sessions,
+        secrets,
+        journal,
+        blobs,
+        principals,
+        log,
+        keys,
+        lineage,
+        policies,
+        tools,
+        inputs,
+        reflections,
+    )
+    for part in parts:
         app.include_router(part.router)
     return app
 

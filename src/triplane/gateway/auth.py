@@ -20,7 +20,7 @@ from triplane.gateway.state import Gateway, GatewayDep
 from triplane.gateway.tokens import PREFIX, RunClaim
 
 Caller = RunClaim | ServiceCaller | Person
-Role = Literal["operator", "runner"]
+Role = Literal["operator", "runner", "admission"]
 SERVICE_SECONDS: Final = 5.0
 """How long a replaced service token is still taken."""
 

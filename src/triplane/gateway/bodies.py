@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.requests import ClientDisconnect
 
-from triplane.domain.session import Outcome
+from triplane.domain.session import Outcome, Usage
 from triplane.errors import InvalidInput, TooLarge
 from triplane.gateway.answers import malformed
 from triplane.gateway.config import BODY_LIMIT
@@ -39,8 +39,19 @@ class StartBody(Body):
     facts: dict[str, Any]
 
 
+class UsageBody(Body):
+    input_tokens: Count = 0
+    output_tokens: Count = 0
+    cost_minor_units: Count = 0
+
+    def usage(self) -> Usage:
+        """As the store takes it."""
+        return Usage(self.input_tokens, self.output_tokens, self.cost_minor_units)
+
+
 class RenewBody(Body):
     counter: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    usage: UsageBody | None = None
 
 
 class RecordsBody(Body):
@@ -56,12 +67,6 @@ class ReportedOutput(Body):
     media_type: Annotated[str | None, Field(max_length=127)] = None
 
 
-class UsageBody(Body):
-    input_tokens: Count = 0
-    output_tokens: Count = 0
-    cost_minor_units: Count = 0
-
-
 class FinishBody(Body):
     outcome: Annotated[Outcome, Field(strict=False)]
     reason: Annotated[str, Field(max_length=64)]
@@ -75,6 +80,12 @@ class FinishBody(Body):
 class PrincipalBody(Body):
     username: Annotated[str, Field(min_length=1, max_length=1024)]
     uid: Annotated[str, Field(max_length=1024)] = ""
+
+
+class ContractBody(Body):
+    digest: DigestText
+    media_type: Annotated[str, Field(min_length=1, max_length=127)]
+    schema_: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
 
 
 BodyType = TypeVar("BodyType", bound=Body)

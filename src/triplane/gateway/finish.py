@@ -14,7 +14,7 @@ from triplane.domain.runresult import (
     decide_result,
     declared_outputs,
 )
-from triplane.domain.session import Outcome, RunResult, RunView, SessionView, Usage
+from triplane.domain.session import Outcome, RunResult, RunView, SessionView
 from triplane.errors import BlobMissing
 from triplane.gateway.bodies import FinishBody
 from triplane.gateway.contracts import ContractChecks
@@ -38,7 +38,7 @@ async def judge(gateway: Gateway, view: SessionView, run: RunView, body: FinishB
         message=body.message,
         outputs=tuple((item.name, item.digest) for item in body.outputs),
         reflection=body.reflection,
-        usage=Usage(body.usage.input_tokens, body.usage.output_tokens, body.usage.cost_minor_units),
+        usage=body.usage.usage(),
         exit_code=body.exit_code,
     )
     content = gateway.backends.content

@@ -31,14 +31,14 @@ async def sessions(
     if not namespace:
         raise InvalidInput("name a namespace: sessions are read one namespace at a time")
     await require_person(gateway, caller, Access("get", "agentsessions", namespace))
-    graphs = await _uids(gateway, "Graph", namespace, graph)
-    tasks = await _uids(gateway, "Task", namespace, task)
+    graphs = await uids_of(gateway, "Graph", namespace, graph)
+    tasks = await uids_of(gateway, "Task", namespace, task)
     histories = Histories(agent=agent, task_uids=tasks)
     streams = [None] if graphs is None else [graph_stream(uid) for uid in sorted(graphs)]
     for stream in streams:
         await _read(gateway, EventFilter(types=HISTORY_TYPES, namespace=namespace, stream=stream), histories)
     found = [session.wire() for session in histories.newest_first()[:limit]]
-    return json_answer({"sessions": await _named(gateway, found)})
+    return json_answer({"sessions": await named(gateway, found)})
 
 
 async def _read(gateway: Gateway, where: EventFilter, histories: Histories) -> None:
@@ -48,7 +48,7 @@ async def _read(gateway: Gateway, where: EventFilter, histories: Histories) -> N
         after = page[-1].seq
 
 
-async def _uids(gateway: Gateway, kind: str, namespace: str, name: str | None) -> frozenset[str] | None:
+async def uids_of(gateway: Gateway, kind: str, namespace: str, name: str | None) -> frozenset[str] | None:
     """Every incarnation of the name; a UID stands for itself. None when nothing was asked."""
     if name is None:
         return None
@@ -61,7 +61,7 @@ async def _uids(gateway: Gateway, kind: str, namespace: str, name: str | None) -
     return frozenset(found)
 
 
-async def _named(gateway: Gateway, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+async def named(gateway: Gateway, found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """With the names of Task and Graph beside their UIDs, in one read."""
     records = await gateway.backends.graph.get_many({item[key] for item in found for key in ("taskUid", "graphUid")})
     for item in found:

@@ -15,6 +15,7 @@ import httpx
 from triplane.adapters.kube import kubeconfig
 from triplane.api.text import GROUP
 from triplane.errors import Forbidden, InvalidInput, Unavailable
+from triplane.gateway.answers import Refusal
 
 _AUTHENTICATION: Final = "authentication.k8s.io/v1"
 _AUTHORIZATION: Final = "authorization.k8s.io/v1"
@@ -32,6 +33,14 @@ class Person:
     extra: Mapping[str, Any] = field(hash=False, compare=False)
     token_hash: str
     """Not the token: nothing here can be used to act as the person."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A user by name, as an authorizer sees them; not known by a token."""
+
+    username: str
+    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +68,7 @@ class ApiServerAccount:
         """Create a review and return its status. Raises ``Unavailable`` naming the API server."""
         kind = {"tokenreviews": "TokenReview", "subjectaccessreviews": "SubjectAccessReview"}[resource]
         body = {"apiVersion": group, "kind": kind, "spec": spec}
-        for _ in range(2):
-            client = self._client or self._open()
-            try:
-                answer = await client.post(f"/apis/{group}/{resource}", json=body)
-            except httpx.HTTPError as error:
-                raise Unavailable(
-                    f"the API server at {client.base_url} does not answer ({type(error).__name__}); try again"
-                ) from error
-            if answer.status_code != 401:
-                break
-            await self.close()
+        answer = await self._ask("POST", f"/apis/{group}/{resource}", body)
         if answer.status_code not in (200, 201):
             raise Unavailable(
                 f"the API server refuses the gateway's {kind} with {answer.status_code}; "
@@ -77,6 +76,33 @@ class ApiServerAccount:
             )
         status = answer.json().get("status")
         return status if isinstance(status, dict) else {}
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        """An object as it is now; None if there is none. Raises ``Refusal`` (403) where the account may not read it,
+        ``Unavailable`` otherwise."""
+        answer = await self._ask("GET", path, None)
+        if answer.status_code == 404:
+            return None
+        if answer.status_code == 403:
+            raise Refusal(403, "Forbidden", f"the gateway's account may not get {path}")
+        if answer.status_code != 200:
+            raise Unavailable(f"the API server answers the gateway's GET {path} with {answer.status_code}; try again")
+        document = answer.json()
+        return document if isinstance(document, dict) else None
+
+    async def _ask(self, method: str, path: str, body: Mapping[str, Any] | None) -> httpx.Response:
+        for _ in range(2):
+            client = self._client or self._open()
+            try:
+                answer = await client.request(method, path, json=body)
+            except httpx.HTTPError as error:
+                raise Unavailable(
+                    f"the API server at {client.base_url} does not answer ({type(error).__name__}); try again"
+                ) from error
+            if answer.status_code != 401:
+                break
+            await self.close()
+        return answer
 
     async def close(self) -> None:
         client, self._client = self._client, None
@@ -137,6 +163,20 @@ class People:
         if not allowed:
             raise Forbidden(f"user {person.username} may not {access}; ask an admin for that right")
 
+    async def may(self, subject: Subject, *, verb: str, resource: str, namespace: str, name: str) -> bool:
+        """Whether the API server would let them do it with this core resource now; asked anew every time."""
+        if self._account is None:
+            return False
+        attributes = {"group": "", "verb": verb, "resource": resource, "namespace": namespace, "name": name}
+        spec = {"user": subject.username, "groups": list(subject.groups), "resourceAttributes": attributes}
+        return _granted(await self._account.post(_AUTHORIZATION, "subjectaccessreviews", spec))
+
+    async def read(self, path: str) -> dict[str, Any] | None:
+        """An object as ``ApiServerAccount.get`` gives it. ``Unavailable`` where the gateway has no account."""
+        if self._account is None:
+            raise Unavailable("the gateway has no account at the API server: set TRIPLANE_KUBECONFIG for it")
+        return await self._account.get(path)
+
     async def close(self) -> None:
         if self._account is not None:
             await self._account.close()
@@ -156,11 +196,14 @@ class People:
             "extra": dict(person.extra),
             "resourceAttributes": attributes,
         }
-        status = await self._account.post(_AUTHORIZATION, "subjectaccessreviews", spec)
-        return status.get("allowed") is True and status.get("denied") is not True
+        return _granted(await self._account.post(_AUTHORIZATION, "subjectaccessreviews", spec))
 
     def _deadline(self, granted: bool) -> float:
         return self._monotonic() + (self._seconds if granted else min(self._seconds, _REFUSED_SECONDS))
+
+
+def _granted(status: Mapping[str, Any]) -> bool:
+    return status.get("allowed") is True and status.get("denied") is not True
 
 
 def _person(status: Mapping[str, Any], token_hash: str) -> Person | None:

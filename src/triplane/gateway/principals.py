@@ -7,7 +7,7 @@ from triplane.gateway.answers import json_answer
 from triplane.gateway.appending import ensure_recorded
 from triplane.gateway.auth import CallerDep, require_service
 from triplane.gateway.bodies import PrincipalBody, read_body
-from triplane.gateway.state import GatewayDep
+from triplane.gateway.state import Gateway, GatewayDep
 
 router = APIRouter(prefix="/v1")
 
@@ -20,10 +20,15 @@ async def principals(request: Request, gateway: GatewayDep, caller: CallerDep) -
     """
     require_service(caller, "operator")
     body = await read_body(request, PrincipalBody)
-    row = await gateway.backends.accounts.principal(body.username, body.uid)
+    return json_answer({"id": await principal_of(gateway, body.username, body.uid)})
+
+
+async def principal_of(gateway: Gateway, username: str, uid: str) -> str:
+    """The id that stands for this user in the log; at first sight it is logged."""
+    row = await gateway.backends.accounts.principal(username, uid)
     document = events.principal_document(username=row.username, uid=row.uid, salt=row.salt)
     created = events.principal_created(row.id, document)
     if await gateway.backends.log.get(created.id) is None:
         await gateway.backends.content.store(document)
         await ensure_recorded(gateway.backends.log, [created])
-    return json_answer({"id": row.id})
+    return row.id

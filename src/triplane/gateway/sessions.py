@@ -52,11 +52,14 @@ async def start(uid: str, run: RunNumber, request: Request, gateway: GatewayDep,
 
 @router.post("/runs/{run}/renew")
 async def renew(uid: str, run: RunNumber, request: Request, gateway: GatewayDep, caller: CallerDep) -> Response:
-    """The host still works. Answered for an ended run too: that is how the host learns of a revocation."""
+    """The host still works, and what was used so far. Answered for an ended run too: that is how the host learns of a
+    revocation."""
     claim = require_run(caller, uid, run)
     body = await read_body(request, RenewBody)
     try:
         reason = await gateway.backends.sessions.renew(uid, run, body.counter)
+        if body.usage is not None and reason is None:
+            await gateway.backends.sessions.report(uid, run, body.usage.usage())
     except (Conflict, NotFound):
         _, now = await run_of(gateway, claim)
         if now.state is RunState.FINISHED:

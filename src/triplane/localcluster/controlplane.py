@@ -20,6 +20,8 @@ from triplane import endpoints
 from triplane.errors import InvalidInput
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.build import KUBERNETES_VERSION, Progress, ensure_binaries
+from triplane.localcluster.caller import Caller
+from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.files import lock, private_directory, write_private
 from triplane.localcluster.kubeconfig import write_kubeconfig
 from triplane.localcluster.pki import Pki, ensure_pki
@@ -88,7 +90,9 @@ class LocalCluster:
         async with self._exclusive():
             private_directory(self._folder)
             loopback = ("127.0.0.1", "localhost")
-            ensure_pki(self._pki.folder, {"serving": _SERVING_NAMES, "etcd-peer": loopback, "admission": loopback})
+            ensure_pki(self._pki.folder, {"serving": _SERVING_NAMES, "etcd-peer": loopback})
+            Certificates.of(self._settings).ensure()
+            Caller.of(self._settings).ensure()
             await self._choose_ports()
             self._write_credentials()
             for process, probe in self.components(binaries):
@@ -178,6 +182,7 @@ class LocalCluster:
             f"--token-auth-file={self._tokens}",
             "--anonymous-auth=false",
             "--authorization-mode=RBAC",
+            f"--admission-control-config-file={Caller.of(self._settings).configuration}",
             f"--service-account-issuer={_ISSUER}",
             f"--service-account-key-file={self._pki.service_account_public_key}",
             f"--service-account-signing-key-file={self._pki.service_account_key}",

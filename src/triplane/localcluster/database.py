@@ -19,7 +19,7 @@ from triplane.localcluster.files import private_directory, write_private
 from triplane.localcluster.process import marks
 from triplane.settings import Settings
 
-SERVICES = ("operator", "runner")
+SERVICES = ("operator", "runner", "admission")
 """Services with a token of their own: its name is also its role."""
 
 

@@ -22,14 +22,13 @@ import httpx
 import yaml
 
 from triplane.api.crd import render_all
-from triplane.api.text import API_VERSION, REQUESTER
+from triplane.api.text import API_VERSION, REQUESTER, SYSTEM_NAMESPACE
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.build import Progress
 from triplane.localcluster.kubeconfig import write_kubeconfig
 
 MINIMUM_VERSION = (1, 36)
-SYSTEM_NAMESPACE = "triplane-system"
 PEOPLE_NAMESPACE = "people"
 PEOPLE = ("alice", "bob")
 ACCOUNTS = {

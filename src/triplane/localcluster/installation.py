@@ -28,7 +28,7 @@ from triplane.localcluster.release import release
 from triplane.localcluster.services import services
 from triplane.localcluster.state import Phase, SupervisorState, read_state
 from triplane.localcluster.supervisor import stop_all
-from triplane.localcluster.webhook import NAME as WEBHOOK
+from triplane.localcluster.webhook import is_replica
 from triplane.settings import Settings
 
 _FOLLOW_SECONDS = 0.1
@@ -112,7 +112,7 @@ async def status(settings: Settings) -> InstallationStatus:
     processes = list(await LocalCluster(settings).status())
     local = bool(processes)
     for service in services(settings):
-        if service.name == WEBHOOK and not local:
+        if is_replica(service.name) and not local:
             continue  # another cluster's API server could not reach it: it does not run
         identity = service.process.running()
         processes.append(

@@ -102,9 +102,12 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _make_authority(pki: Pki, now: datetime) -> None:
+def new_authority(
+    common_name: str, now: datetime, life: timedelta
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A self-signed authority that signs certificates directly."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = _name("triplane local cluster")
+    name = _name(common_name)
     usage = x509.KeyUsage(
         digital_signature=True,
         content_commitment=False,
@@ -123,17 +126,47 @@ def _make_authority(pki: Pki, now: datetime) -> None:
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _AUTHORITY_LIFE)
+        .not_valid_after(now + life)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write_key(pki.authority_key, key)
-    write_private(pki.authority, certificate.public_bytes(Encoding.PEM))
+    return certificate, key
 
 
-def _alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+def new_certificate(
+    common_name: str,
+    hosts: Sequence[str],
+    signer: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
+    now: datetime,
+    life: timedelta,
+) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    """A certificate for these names and addresses, with a key of its own."""
+    authority, authority_key = signer
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(_name(common_name))
+        .issuer_name(authority.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _CLOCK_SKEW)
+        .not_valid_after(now + life)
+        .add_extension(alternative_names(hosts), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+            critical=False,
+        )
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
+        .sign(authority_key, hashes.SHA256())
+    )
+    return certificate, key
+
+
+def alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
+    """DNS names and addresses as a certificate says them."""
     names: list[x509.GeneralName] = []
     for host in hosts:
         try:
@@ -143,27 +176,15 @@ def _alternative_names(hosts: Sequence[str]) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName(names)
 
 
+def _make_authority(pki: Pki, now: datetime) -> None:
+    certificate, key = new_authority("triplane local cluster", now, _AUTHORITY_LIFE)
+    _write_key(pki.authority_key, key)
+    write_private(pki.authority, certificate.public_bytes(Encoding.PEM))
+
+
 def _issue(pki: Pki, name: str, hosts: Sequence[str], now: datetime) -> None:
-    authority = x509.load_pem_x509_certificate(pki.authority.read_bytes())
-    authority_key = _read_key(pki.authority_key)
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(_name(name))
-        .issuer_name(authority.subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _CLOCK_SKEW)
-        .not_valid_after(now + _CERTIFICATE_LIFE)
-        .add_extension(_alternative_names(hosts), critical=False)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(
-            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-            critical=False,
-        )
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority_key.public_key()), critical=False)
-        .sign(authority_key, hashes.SHA256())
-    )
+    signer = x509.load_pem_x509_certificate(pki.authority.read_bytes()), _read_key(pki.authority_key)
+    certificate, key = new_certificate(name, hosts, signer, now, _CERTIFICATE_LIFE)
     _write_key(pki.key(name), key)
     write_private(pki.certificate(name), certificate.public_bytes(Encoding.PEM))
 
@@ -180,6 +201,6 @@ def _still_good(pki: Pki, name: str, hosts: Sequence[str], now: datetime) -> boo
         return False
     return (
         certificate.not_valid_after_utc - now > _RENEW_BEFORE
-        and names == _alternative_names(hosts)
+        and names == alternative_names(hosts)
         and certificate.public_key() == _read_key(pki.key(name)).public_key()
     )

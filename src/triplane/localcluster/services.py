@@ -18,12 +18,14 @@ from pydantic import SecretStr
 
 from triplane import endpoints
 from triplane.localcluster import webhook
-from triplane.localcluster.pki import Pki
+from triplane.localcluster.caller import Caller
+from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.process import ManagedProcess, Probe, age_seconds
 from triplane.settings import Settings
 
 _COMMON = ("gateway_url", "lease_seconds", "log_level")
 _DATABASE = ("database_host", "database_port", "database_name", "database_password")
+_OPERATOR = ("namespace", "accept_restore", "authority", "accounts", "max_concurrent_sessions")
 _SETTLE_SECONDS = 1.0
 
 
@@ -50,25 +52,28 @@ def services(settings: Settings, release: str = "") -> Sequence[Service]:
     operator = {"kubeconfig": settings.secrets / "kubeconfig-operator"}
     return (
         *kept,
-        admission(settings, release),
+        *(admission(settings, number + 1, release) for number in range(settings.admission_replicas)),
         _http(settings, release, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
-        _http(settings, release, "operator", operator, ("namespace", "accept_restore", *_DATABASE, *_COMMON)),
+        _http(settings, release, "operator", operator, (*_OPERATOR, *_DATABASE, *_COMMON)),
         _runner(settings, release),
     )
 
 
-def admission(settings: Settings, release: str = "") -> Service:
-    """The admission webhook, with a certificate of the local cluster's authority."""
-    pki = Pki(settings.cluster / "pki")
+def admission(settings: Settings, replica: int = 1, release: str = "") -> Service:
+    """One replica of the admission webhook, with a certificate of its own authority."""
+    certificates = Certificates.of(settings)
     own = {
         "kubeconfig": settings.secrets / "kubeconfig-admission",
-        "admission_certificate": pki.certificate(webhook.NAME),
-        "admission_key": pki.key(webhook.NAME),
+        "admission_certificate": certificates.serving,
+        "admission_key": certificates.serving,
+        "admission_caller": Caller.of(settings).token,
+        "admission_replica": None if replica == 1 else replica,
     }
-    env = _environment(settings, own, ("admission_port", "log_level"))
-    process = _python(settings, release, webhook.NAME, "triplane.admission", env)
-    healthy = _get(settings, webhook.NAME, "/healthz", pki.authority)
-    return Service(process, healthy, healthy)
+    env = _environment(settings, own, ("admission_port", "admission_replicas", "authority", "gateway_url", "log_level"))
+    process = _python(settings, release, webhook.process_name(replica), "triplane.admission", env)
+    address = f"{webhook.NAME}-{replica}"
+    ready = _get(settings, address, "/readyz", certificates.trusted)
+    return Service(process, ready, _get(settings, address, "/healthz", certificates.trusted))
 
 
 def _environment(settings: Settings, own: Mapping[str, Any], passed: Sequence[str]) -> dict[str, str]:
@@ -134,7 +139,7 @@ def _get(settings: Settings, name: str, path: str, authority: Path | None = None
 
 
 def _runner(settings: Settings, release: str) -> Service:
-    passed = ("programs", "runner", "runner_slots", "allow_unisolated", *_COMMON)
+    passed = ("programs", "shared", "runner", "runner_slots", "allow_unisolated", *_COMMON)
     process = _python(settings, release, "runner", "triplane.session", _environment(settings, {}, passed))
 
     async def ready() -> bool:

@@ -19,14 +19,14 @@ from pathlib import Path
 from triplane.errors import TriplaneError, Unavailable
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.build import ensure_binaries
+from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.controlplane import LocalCluster, ensure_running
 from triplane.localcluster.files import try_lock
 from triplane.localcluster.install import install
 from triplane.localcluster.process import inherited_environment, marks, tail
 from triplane.localcluster.services import Service, services
 from triplane.localcluster.state import Phase, SupervisorState, write_state
-from triplane.localcluster.webhook import NAME as WEBHOOK
-from triplane.localcluster.webhook import address, follow, install_webhook
+from triplane.localcluster.webhook import address, install_webhook, is_replica, keep_webhook, mark
 from triplane.settings import Settings
 
 _LOOK_SECONDS = 0.5
@@ -46,6 +46,8 @@ class Supervisor:
         self._kubeconfig = kubeconfig
         self._release = release
         self._cluster = LocalCluster(settings, fsync=fsync) if kubeconfig is None else None
+        self._webhook = ""
+        """Mark of the webhook configuration that is in force."""
         self._path = settings.run / "supervisor.json"
         self._state = SupervisorState(pid=os.getpid(), phase=Phase.STARTING)
 
@@ -59,7 +61,7 @@ class Supervisor:
                 for service in kept:
                     tasks.create_task(self._keep(service))
                 if self._cluster is not None:
-                    tasks.create_task(self._follow_webhook(self._cluster))
+                    tasks.create_task(keep_webhook(self._settings, self._cluster, self._webhook))
         except asyncio.CancelledError:
             self._tell(phase=Phase.STOPPING)
             raise
@@ -82,11 +84,10 @@ class Supervisor:
         async with _first_error(), asyncio.TaskGroup() as tasks:
             control_plane = tasks.create_task(self._start_cluster())
             tasks.create_task(self._start_database(database))
-        rest = [service for service in listed if service not in database and service.name != WEBHOOK]
-        webhook = [service for service in listed if service.name == WEBHOOK and self._cluster is not None]
+        rest = [service for service in listed if service not in database and not is_replica(service.name)]
+        webhook = [service for service in listed if is_replica(service.name) and self._cluster is not None]
         async with _first_error(), asyncio.TaskGroup() as tasks:
-            for service in webhook:
-                tasks.create_task(self._start_webhook(service))
+            tasks.create_task(self._start_webhook(webhook))
             for service in rest:
                 await self._start_service(service)
         return [*control_plane.result(), *database, *webhook, *rest]
@@ -95,26 +96,18 @@ class Supervisor:
         await ensure_running(service.process, service.ready, self._progress, seconds=service.ready_seconds)
         self._progress(f"{service.name} ready")
 
-    async def _start_webhook(self, service: Service) -> None:
-        """Only for the control plane here: the API server of another cluster cannot reach this machine's loopback,
-        there the operator alone finds cycles (`Stalled`)."""
-        assert self._cluster is not None
-        await ensure_running(service.process, service.ready, self._progress, seconds=service.ready_seconds)
+    async def _start_webhook(self, replicas: Sequence[Service]) -> None:
+        """Only for the control plane here: the API server of another cluster cannot reach this machine's loopback;
+        there launch alone decides. One after the other: the first finds the port that all share."""
+        if self._cluster is None:
+            return
+        for service in replicas:
+            await self._start_service(service)
+        url, bundle = address(self._settings.run), Certificates.of(self._settings).bundle()
         async with self._cluster.api_server() as server:
-            assert server.authority is not None
-            await install_webhook(server, address(self._settings.run), server.authority)
-        self._progress(f"{service.name} ready")
-
-    async def _follow_webhook(self, cluster: LocalCluster) -> None:
-        """An API server that is down is asked again; what it cannot be told now it is told later."""
-        known = address(self._settings.run)
-        while True:
-            with contextlib.suppress(TriplaneError):
-                async with cluster.api_server() as server:
-                    assert server.authority is not None
-                    await follow(server, self._settings.run, server.authority, known)
-            known = ""  # it may have been registered or not: once more is harmless
-            await asyncio.sleep(_LOOK_SECONDS)
+            await install_webhook(server, url, bundle)
+        self._webhook = mark(url, bundle)
+        self._progress("admission in force")
 
     async def _start_cluster(self) -> Sequence[Service]:
         if self._cluster is None:

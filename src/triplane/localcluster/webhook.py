@@ -1,12 +1,15 @@
-"""Tells the API server where the admission webhook is, and waits until it is asked.
+"""Tells the API server where the admission webhook is and whom to trust, and waits until it is asked.
 
 The configuration is static (``manifests/webhook``): it stays when the webhook goes, so creates fail closed. Only
-the address and the authority of its certificate are filled in here. Registered is not "in force": the API server
-learns of it from its own watch a moment later, so a Task that depends on itself is tried until it is refused.
+the address and the trusted authorities are filled in here. Registered is not "in force": the API server learns of
+it from its own watch a moment later, so the path carries a mark of the configuration, and a probe that is never stored
+is tried until it is refused with that mark.
 """
 
 import asyncio
 import base64
+import contextlib
+import hashlib
 import time
 from pathlib import Path
 from typing import Any
@@ -14,27 +17,45 @@ from typing import Any
 import yaml
 
 from triplane import endpoints
-from triplane.api.text import API_VERSION
-from triplane.errors import Unavailable
+from triplane.api.text import API_VERSION, SYSTEM_NAMESPACE
+from triplane.errors import TriplaneError, Unavailable
 from triplane.localcluster.apiserver import ApiServer
-from triplane.localcluster.install import SYSTEM_NAMESPACE
+from triplane.localcluster.certificates import Certificates
+from triplane.localcluster.controlplane import LocalCluster
+from triplane.settings import Settings
 
 NAME = "admission"
-"""Of the process, and of its address in ``run/endpoints.json``."""
+"""Of the process, and of the address its replicas share in ``run/endpoints.json``."""
 CONFIGURATION = Path(__file__).parent / "manifests" / "webhook" / "admission.yaml"
-_PATHS = {"graph.admission.triplane.dev": "/graph", "clock.admission.triplane.dev": "/clock"}
+_PATHS = {"governance.admission.triplane.dev": "/review/{}", "clock.admission.triplane.dev": "/clock"}
 _PROBE = "triplane-webhook-probe"
 _IN_FORCE_SECONDS = 30.0
 _LOOK_SECONDS = 2.0
 
 
-def configuration(url: str, authority: bytes) -> dict[str, Any]:
-    """The ValidatingWebhookConfiguration of a webhook at ``url``, whose certificate ``authority`` (PEM) signed."""
+def process_name(replica: int) -> str:
+    """Name of the process of a replica, from 1."""
+    return NAME if replica == 1 else f"{NAME}-{replica}"
+
+
+def is_replica(process: str) -> bool:
+    """Whether a process of this name is one of the webhook's."""
+    return process == NAME or process.startswith(f"{NAME}-")
+
+
+def configuration(url: str, bundle: bytes) -> dict[str, Any]:
+    """The ValidatingWebhookConfiguration of a webhook at ``url``, whose certificate one of ``bundle`` (PEM) signed."""
     document: dict[str, Any] = yaml.safe_load(CONFIGURATION.read_text())
-    bundle = base64.b64encode(authority).decode()
+    encoded = base64.b64encode(bundle).decode()
     for webhook in document["webhooks"]:
-        webhook["clientConfig"] = {"url": url + _PATHS[webhook["name"]], "caBundle": bundle}
+        path = _PATHS[webhook["name"]].format(mark(url, bundle))
+        webhook["clientConfig"] = {"url": url + path, "caBundle": encoded}
     return document
+
+
+def mark(url: str, bundle: bytes) -> str:
+    """Tells this configuration from every other, in 16 characters."""
+    return hashlib.sha256(b"\0".join((CONFIGURATION.read_bytes(), url.encode(), bundle))).hexdigest()[:16]
 
 
 def address(run: Path) -> str:
@@ -45,25 +66,22 @@ def address(run: Path) -> str:
     return url
 
 
-async def install_webhook(server: ApiServer, url: str, authority: bytes) -> None:
-    """Register the webhook that serves at ``url`` and return when the API server asks it. Raises ``Unavailable``."""
-    await server.apply(configuration(url, authority))
+async def install_webhook(server: ApiServer, url: str, bundle: bytes) -> None:
+    """Register the webhook that serves at ``url`` and return when the API server asks it, trusting ``bundle``.
+    Raises ``Unavailable``."""
+    await server.apply(configuration(url, bundle))
+    sought = f"configuration {mark(url, bundle)} is in force"
     deadline = time.monotonic() + _IN_FORCE_SECONDS
-    task = {
+    graph = {
         "apiVersion": API_VERSION,
-        "kind": "Task",
+        "kind": "Graph",
         "metadata": {"name": _PROBE, "namespace": SYSTEM_NAMESPACE},
-        "spec": {
-            "graphRef": {"name": _PROBE},
-            "objective": "Never stored",
-            "agentRef": {"name": _PROBE},
-            "dependsOn": [_PROBE],
-        },
+        "spec": {},
     }
-    path = f"/apis/{API_VERSION}/namespaces/{SYSTEM_NAMESPACE}/tasks?dryRun=All"
+    path = f"/apis/{API_VERSION}/namespaces/{SYSTEM_NAMESPACE}/graphs?dryRun=All"
     while True:
-        answer = await server.request("POST", path, json=task)
-        if "depends on itself" in answer.text:
+        answer = await server.request("POST", path, json=graph)
+        if sought in answer.text:
             return
         if time.monotonic() >= deadline:
             raise Unavailable(
@@ -73,10 +91,24 @@ async def install_webhook(server: ApiServer, url: str, authority: bytes) -> None
         await asyncio.sleep(0.05)
 
 
-async def follow(server: ApiServer, run: Path, authority: bytes, known: str) -> None:
-    """Register it again whenever it has moved: a restart keeps its port unless a stranger has taken it."""
+async def keep_webhook(settings: Settings, cluster: LocalCluster, known: str) -> None:
+    """Rotate its certificates, and register it again whenever they or its address change. ``known``: the ``mark`` of
+    what is in force. Never returns; an API server that is down is asked again.
+
+    A restarted webhook keeps its port unless a stranger has taken it.
+    """
+    certificates = Certificates.of(settings)
+    look = min(_LOOK_SECONDS, settings.admission_certificate_seconds / 10)
+    trusted: bytes | None = certificates.bundle() if known else None
     while True:
-        await asyncio.sleep(_LOOK_SECONDS)
-        if (url := address(run)) != known:
-            await server.apply(configuration(url, authority))
-            known = url
+        await asyncio.sleep(look)
+        with contextlib.suppress(TriplaneError):
+            while certificates.advance(trusted):
+                pass
+            url, bundle = address(settings.run), certificates.bundle()
+            if mark(url, bundle) == known:
+                continue
+            known, trusted = "", None
+            async with cluster.api_server() as server:
+                await install_webhook(server, url, bundle)
+            known, trusted = mark(url, bundle), bundle

@@ -25,8 +25,11 @@ SAVE_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 BELL_SECONDS = 5.0
 
-RUN_TYPES = frozenset({"run.claimed", "run.started", "run.finished", "run.lost", "run.revoked"})
+RUN_TYPES = frozenset({"run.claimed", "run.started", "run.finished", "run.lost", "run.revoked", "tool.asked"})
 """What others append and the operator must act on; journal segments (``run.recorded``) change no status."""
+SUMMED_TYPES = frozenset({"policy.violated"})
+"""What the status of the subject sums up."""
+SUMMED_SECONDS = 1.0
 
 
 class Consumer:
@@ -67,13 +70,15 @@ class Consumer:
     async def _consume(self) -> None:
         if self._seen < 0:
             self._seen = self._saved = await self._sessions.cursor(CURSOR)
-        async for recorded in self._log.stream(EventFilter(types=RUN_TYPES), after=self._seen):
+        async for recorded in self._log.stream(EventFilter(types=RUN_TYPES | SUMMED_TYPES), after=self._seen):
             self._handle(recorded.entry["subject"])
             self._seen = recorded.seq
 
     def _handle(self, subject: Any) -> None:
         if subject["kind"] == "AgentSession":
             self._enqueue(Key("AgentSession", subject["namespace"], subject["name"]), 0.0)
+        elif subject["kind"] == "Policy":
+            self._enqueue(Key("Policy", subject["namespace"], subject["name"]), SUMMED_SECONDS)
 
     async def _answer_bell(self) -> None:
         asked: dict[str, float] = {}

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from triplane.api.kinds import KINDS
+from triplane.api.text import SYSTEM_NAMESPACE
 from triplane.controllers.key import Key
+from triplane.domain.pattern import any_fits
 from triplane.operator.fields import FIELDS, triplane_owners
 from triplane.operator.index import Change, Index
 
@@ -149,6 +151,24 @@ def _capability_spec(index: Index, obj: Object) -> Iterator[Key]:
     yield from _unfinished(index, "Task", "capability", _path(obj))
 
 
+def _guideline_spec(index: Index, obj: Object) -> Iterator[Key]:
+    """Unfinished Tasks it may be for: agents and capabilities are not looked at, for they are told by a placement."""
+    namespace = obj["metadata"].get("namespace", "")
+    scope = (obj.get("spec") or {}).get("scope") or {}
+    for task in index.list("Task", None if namespace == SYSTEM_NAMESPACE else namespace):
+        graph = ((task.get("spec") or {}).get("graphRef") or {}).get("name")
+        if (
+            any_fits(scope.get("namespaces"), task["metadata"].get("namespace", ""))
+            and (scope.get("graphs") is None or graph in scope["graphs"])
+            and not finished(task)
+        ):
+            yield Key.of(task)
+
+
+def _tool_spec(index: Index, obj: Object) -> Iterator[Key]:
+    yield from _unfinished(index, "Task", "tool", _path(obj))
+
+
 def _of_task(index: Index, obj: Object) -> Iterator[Key]:
     yield from _ref(obj, "Task", "taskRef")
 
@@ -168,6 +188,8 @@ _BY_SPEC: Mapping[str, Rule] = {
     "Agent": _agent_spec,
     "Harness": _harness_spec,
     "Capability": _capability_spec,
+    "Guideline": _guideline_spec,
+    "Tool": _tool_spec,
 }
 """Whom a change concerns that is more than one of status."""
 _BY_END: Mapping[str, Rule] = {"Node": _node_end, "Task": _task_end}

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from triplane.api.text import GROUP
+from triplane.domain.lens import bare_names
 from triplane.domain.naming import object_name
-from triplane.domain.task import DEFAULT_REVIEW_CAPABILITY
+from triplane.domain.task_review import DEFAULT_REVIEW_CAPABILITY
 
 Object = Mapping[str, Any]
 Extract = Callable[[Object], frozenset[str]]
@@ -76,11 +77,15 @@ def _agents_of(obj: Object) -> frozenset[str]:
 def _capabilities_of(obj: Object) -> frozenset[str]:
     names: list[str] = []
     for work in _works(obj):
-        names.extend(work.get("requiredCapabilities") or ())
+        names.extend(bare_names(work.get("requiredCapabilities")))
         review = work.get("review") or {}
-        if not review.get("agentRef") and not review.get("people"):
+        if not review.get("people") or review.get("agentRef") or review.get("capability"):
             names.append(review.get("capability") or DEFAULT_REVIEW_CAPABILITY)
     return _locals(obj, names)
+
+
+def _tools_of(obj: Object) -> frozenset[str]:
+    return _locals(obj, [name for work in _works(obj) for name in work.get("tools") or ()])
 
 
 def _dependencies_of(obj: Object) -> frozenset[str]:
@@ -127,6 +132,7 @@ FIELDS: Mapping[str, Mapping[str, Extract]] = {
         "node": _node_of,
         "agent": _agents_of,
         "capability": _capabilities_of,
+        "tool": _tools_of,
         "dependency": _dependencies_of,
     },
     "Agent": {

@@ -15,13 +15,17 @@ import structlog
 
 from triplane import endpoints
 from triplane.adapters.cel.expressions import CelExpressions
+from triplane.adapters.cel.policies import CelPolicies
 from triplane.adapters.clock import SystemClock
+from triplane.adapters.filesystem.accounts import read_accounts
+from triplane.adapters.filesystem.ceiling import read_ceiling
 from triplane.adapters.kube.cluster import KubeCluster
 from triplane.controllers.registry import Reconcilers
 from triplane.errors import Fenced, InvalidInput, TriplaneError, Unavailable
 from triplane.logging import configure_logging
 from triplane.operator.gauges import expose
 from triplane.operator.health import HealthServer
+from triplane.operator.keys import follow
 from triplane.operator.meteredlog import MeteredLog
 from triplane.operator.metrics import Metrics
 from triplane.operator.principals import Principals
@@ -81,6 +85,7 @@ async def run(settings: Settings) -> int:
 
 async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Event) -> None:
     clock = SystemClock()
+    ceiling, accounts = read_ceiling(settings.authority), read_accounts(settings.accounts)
     metrics = Metrics()
     event_log = MeteredLog(planes.log, metrics.appended)
     cluster = KubeCluster(settings.kubeconfig, fence=planes.log.check_epoch, clock=clock, meter=metrics)
@@ -97,7 +102,7 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
         metrics=metrics,
     )
     expose(metrics, shell, clock)
-    expressions = CelExpressions()
+    expressions, policies = CelExpressions(), CelPolicies()
     reconcilers = Reconcilers(
         cluster,
         shell.index,
@@ -109,16 +114,27 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
         clock,
         shell.enqueue,
         expressions=expressions,
+        policies=policies,
+        contracts=planes.contracts,
+        ceiling=ceiling,
+        accounts=accounts,
+        keys=planes.keys,
         max_concurrent_sessions=settings.max_concurrent_sessions,
     )
     health = HealthServer(shell, clock)
     try:
         port = await health.start()
         await asyncio.to_thread(endpoints.announce, settings.run, "operator", f"http://127.0.0.1:{port}")
-        await shell.run(reconcilers, stop)
+        following = asyncio.create_task(follow(reconcilers.signing))
+        try:
+            await shell.run(reconcilers, stop)
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
     finally:
         await health.stop()
         await gateway.close()
+        await policies.close()
         await expressions.close()
         await cluster.close()
 

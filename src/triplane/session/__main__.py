@@ -26,6 +26,7 @@ def config_of(settings: Settings) -> RunnerConfig:
         sessions=settings.run / "sessions",
         programs=settings.programs,
         allow_unisolated=settings.allow_unisolated,
+        shared=settings.shared,
         url=lambda: settings.gateway_url or _endpoint(settings.run / "endpoints.json"),
         token=lambda: (
             settings.token.get_secret_value()

@@ -25,6 +25,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
+from triplane.domain.session import Usage
 from triplane.errors import (
     Conflict,
     Forbidden,
@@ -35,7 +36,9 @@ from triplane.errors import (
     TriplaneError,
     Unavailable,
 )
+from triplane.session.given import GivenSecrets, read_given
 from triplane.session.outputs import Collected
+from triplane.session.refusal import refused
 
 log = logging.getLogger(__name__)
 Answer = TypeVar("Answer")
@@ -50,6 +53,10 @@ _UNAVAILABLE = frozenset({429, 502, 503, 504})
 _FAILING_SECONDS = 120.0
 """How long an internal error of the gateway is taken for passing."""
 CLAIM_WAIT_SECONDS = 25.0
+_QUESTION_SECONDS = 20.0
+"""Longest wait for a person's answer in one request: less than one may take."""
+REFUSALS = frozenset({"SecretForbidden", "SecretUnavailable"})
+"""Answers that mean the run cannot be as it was ordered: it is refused with that reason."""
 
 
 class RunEnded(Conflict):
@@ -209,10 +216,35 @@ class RunGateway:
         """Report that the process runs, with what was measured."""
         await self._post("start", {"facts": facts})
 
-    async def renew(self, counter: int) -> str | None:
-        """Renew the lease; returns why the run was revoked or lost, if it was."""
-        reason = (await self._post("renew", {"counter": counter})).get("revoked")
+    async def renew(self, counter: int, usage: Usage | None = None) -> str | None:
+        """Renew the lease, and tell what was used so far; returns why the run was revoked or lost, if it was."""
+        told = {} if usage is None else {"usage": usage_body(usage)}
+        reason = (await self._post("renew", {"counter": counter, **told})).get("revoked")
         return None if reason is None else str(reason)
+
+    async def secrets(self) -> GivenSecrets:
+        """The values that the work order names. Raises ``RunEndsEarly`` (``SecretForbidden``, ``SecretUnavailable``)
+        where the run may not have one of them."""
+        body = await self._gateway._call("GET", f"{self._base}/secrets", None, self._secret)
+        return read_given(body)
+
+    async def ask_leave(self, call: Mapping[str, Any]) -> bool | None:
+        """Ask a person for leave to make this call of a tool and wait: True approved, False rejected, None nobody
+        answered in time. Raises ``InvalidInput`` where nobody could tell what they give leave to."""
+        while True:
+            answer = await self._post("questions", {**call, "waitSeconds": _QUESTION_SECONDS})
+            if answer.get("answer") is not None:
+                return bool(answer["answer"])
+            if answer.get("over"):
+                return None
+
+    async def begin_call(self, call: Mapping[str, Any]) -> None:
+        """Log that a call of a tool is about to be made."""
+        await self._post("calls", call)
+
+    async def end_call(self, call: Mapping[str, Any]) -> None:
+        """Log what came of a call of a tool."""
+        await self._post("invocations", call)
 
     async def record(self, sequence: int, records: Sequence[Mapping[str, Any]], held_seconds: float = 0.0) -> None:
         """Store journal segment ``sequence``, whose first record was heard ``held_seconds`` ago."""
@@ -280,6 +312,15 @@ class RunGateway:
         return await self._gateway._call("POST", f"{self._base}/{call}", body, self._secret)
 
 
+def usage_body(usage: Usage) -> dict[str, int]:
+    """What was used, as the gateway takes it."""
+    return {
+        "inputTokens": usage.input_tokens,
+        "outputTokens": usage.output_tokens,
+        "costMinorUnits": usage.cost_minor_units,
+    }
+
+
 def _checked(url: str) -> str:
     parts = urlsplit(url)
     try:
@@ -305,6 +346,8 @@ def _raise_for(status: int, content: bytes, what: str) -> None:
         raise _GatewayFailed(message)
     if reason == "RunEnded" or (status == 401 and "/runs/" in what):
         raise RunEnded(message)
+    if reason in REFUSALS:
+        raise refused(reason, message)
     if reason == "SequenceGap":
         raise SequenceGap(message, expected=int(error.get("expected", 0)))
     raise _ERRORS.get(status, TriplaneError)(message)

@@ -10,13 +10,16 @@ import contextlib
 import json
 import os
 import signal
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from triplane.errors import TriplaneError
+from triplane.session import listeners as doors
 from triplane.session.interpreter import Interpreter
-from triplane.session.sandbox import READY, Mount, Sandbox, filter_descriptor, launcher
+from triplane.session.sandbox import READY, Mount, Sandbox, environment_descriptor, filter_descriptor, launcher
 
 _GONE_SECONDS = 20.0
 _BUFFER = 256 * 1024
@@ -37,6 +40,9 @@ class Execution:
     """pidfd of the sandbox's init process; None without a sandbox."""
     _marker: Path | None
     """Without a sandbox: the run's folder, by which its processes are known."""
+    listeners: Mapping[str, socket.socket] = field(default_factory=dict)
+    """The doors that were asked for (``triplane.session.listeners``), closed at the end: whoever serves one serves a
+    ``dup()`` of it, for a server does not survive that its socket is closed under it."""
     _pipes: list[asyncio.ReadTransport] = field(default_factory=list)
     _ended: bool = False
 
@@ -80,37 +86,84 @@ class Execution:
             self._ended = True
             for pipe in self._pipes:
                 pipe.close()
+            doors.close(self.listeners)
             if self._init is not None:
                 os.close(self._init)
                 self._init = None
 
 
 async def start_isolated(
-    sandbox: Sandbox, command: Sequence[str], *, mounts: Sequence[Mount], env: Mapping[str, str]
+    sandbox: Sandbox,
+    command: Sequence[str],
+    *,
+    mounts: Sequence[Mount],
+    env: Mapping[str, str],
+    listeners: Sequence[str] = (),
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> Execution:
     """Start the command in the sandbox; returns once the sandbox stands and the program is about to run.
 
-    Raises ``SandboxFailed`` with what bubblewrap said. Call it on the main thread's event loop: the sandbox dies
-    with the thread that started it (prctl(2), PR_SET_PDEATHSIG).
+    ``listeners`` names doors of ``triplane.session.listeners.PORTS``: the program may connect to that port of its
+    127.0.0.1 at once, and is heard when ``Execution.listeners[name]`` is served. ``env`` stands on no command
+    line. ``stdin`` is a descriptor it reads from; it stays the caller's to close, unlike those of the mounts. Raises
+    ``SandboxFailed`` with what bubblewrap said. Call it on the main thread's event loop: the sandbox dies with the
+    thread that started it (prctl(2), PR_SET_PDEATHSIG).
     """
     status_read, status_write = os.pipe()
     inner = os.dup(status_write)
     filter_fd = filter_descriptor() if sandbox.filtered else None
-    kept = [status_write, inner, *([filter_fd] if filter_fd is not None else [])]
-    argv = sandbox.argv(command, mounts=mounts, env=env, status=(status_write, inner), filter_fd=filter_fd)
-    return await _start(argv, {}, Path("/"), (status_read, kept), None)
+    env_fd = environment_descriptor(env)
+    kept = [status_write, inner, env_fd, *([filter_fd] if filter_fd is not None else [])]
+    kept += [mount.descriptor for mount in mounts if mount.descriptor is not None]
+    ours, theirs = doors.door_pair(listeners)
+    if theirs is not None:
+        wanted = doors.request(listeners, theirs)
+        kept.append(theirs.detach())
+    else:
+        wanted = doors.NONE
+    argv = sandbox.argv(
+        command,
+        mounts=mounts,
+        env_fd=env_fd,
+        status=(status_write, inner),
+        filter_fd=filter_fd,
+        doors=wanted,
+    )
+    if ours is None:
+        return await _start(argv, {}, Path("/"), (status_read, kept), None, stdin)
+    with ours:
+        execution = await _start(argv, {}, Path("/"), (status_read, kept), None, stdin)
+        try:
+            execution.listeners = doors.receive(listeners, ours)
+        except doors.NoListener as error:
+            await execution.end()
+            raise SandboxFailed(str(error)) from error
+    return execution
 
 
 async def start_unisolated(
-    interpreter: Interpreter, command: Sequence[str], *, folder: Path, env: Mapping[str, str]
+    interpreter: Interpreter,
+    command: Sequence[str],
+    *,
+    folder: Path,
+    env: Mapping[str, str],
+    listeners: Mapping[str, socket.socket] = MappingProxyType({}),
+    stdin: int = asyncio.subprocess.DEVNULL,
 ) -> Execution:
     """Start the command as a plain process group of the runner's user: nothing is enforced.
 
     Its end is best effort: the group is killed, and every process whose environment still names this folder.
+    ``listeners`` are loopback ports opened before (``listeners.open_loopback``), closed with the execution.
     """
-    status_read, status_write = os.pipe()
-    argv = [*launcher(interpreter, 0, status_write), *command]
-    return await _start(argv, env, folder, (status_read, [status_write]), folder)
+    try:
+        status_read, status_write = os.pipe()
+        argv = [*launcher(interpreter, 0, status_write), *command]
+        execution = await _start(argv, env, folder, (status_read, [status_write]), folder, stdin)
+    except BaseException:
+        doors.close(listeners)
+        raise
+    execution.listeners = listeners
+    return execution
 
 
 async def _start(
@@ -119,12 +172,13 @@ async def _start(
     cwd: Path,
     status: tuple[int, Sequence[int]],
     marker: Path | None,
+    stdin: int,
 ) -> Execution:
     """Spawn and wait for the launcher's word. ``status``: the read end, and the descriptors the child keeps
     and this side closes."""
     status_read, kept = status
     try:
-        execution = await _spawn(argv, env, cwd, kept)
+        execution = await _spawn(argv, env, cwd, kept, stdin)
         execution._marker = marker
     except BaseException:
         os.close(status_read)
@@ -142,13 +196,13 @@ async def _start(
     return execution
 
 
-async def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, kept: Sequence[int]) -> Execution:
+async def _spawn(argv: Sequence[str], env: Mapping[str, str], cwd: Path, kept: Sequence[int], stdin: int) -> Execution:
     out_read, out_write = os.pipe()
     error_read, error_write = os.pipe()
     try:
         process = await asyncio.create_subprocess_exec(
             *argv,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=stdin,
             stdout=out_write,
             stderr=error_write,
             env=dict(env),

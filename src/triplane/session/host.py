@@ -6,9 +6,10 @@ happened is reported once, and the workspace is removed whatever happened.
 
 import asyncio
 import contextlib
-import json
 import logging
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -17,18 +18,27 @@ from triplane.domain.session import Outcome, Usage
 from triplane.domain.trace import trace_id
 from triplane.errors import Conflict, Forbidden, InvalidInput, TriplaneError
 from triplane.failpoint import failpoint
+from triplane.session.asking import ask_once_more, must_ask
+from triplane.session.budget import Meter
 from triplane.session.client import ClaimedRun, Gateway, RunEnded, RunGateway
-from triplane.session.execution import SandboxFailed
-from triplane.session.harness.exec import Ended, Overtime, TimeLimits, attend
-from triplane.session.harness.protocol import Record, Reflection
+from triplane.session.ending import Result, check_end, report_of
+from triplane.session.execution import Execution, SandboxFailed
+from triplane.session.grants import Grants, check_enforced, obtain
+from triplane.session.harness.exec import Ended, TimeLimits, attend
+from triplane.session.harness.protocol import Record
 from triplane.session.journal import Journal
 from triplane.session.launch import HostKit, cancelled, prepare, start
-from triplane.session.outputs import Collected, collect
+from triplane.session.outputs import Collected, check_outputs, collect
 from triplane.session.program import Program, parse_harness
 from triplane.session.refusal import RunEndsEarly, failed, refused
+from triplane.session.tooling import tools_of_run
 from triplane.session.workspace import Workspace, remove_tree
 
+if TYPE_CHECKING:
+    from triplane.session.tools.host import ToolHost
+
 log = logging.getLogger(__name__)
+Recorder = Callable[[Record], Awaitable[None]]
 
 _REPORT_CANCELLED_SECONDS = 30.0
 _RENEW_SECONDS = 2.0
@@ -36,16 +46,13 @@ _RENEW_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """How the run ended, before the gateway has checked it."""
+class Started:
+    """A started program, and what it was started from."""
 
-    outcome: Outcome
-    reason: str
-    message: str
-    exit_code: int | None = None
-    outputs: tuple[dict[str, str], ...] = ()
-    reflection: Reflection | None = None
-    usage: Usage = field(default_factory=Usage)
+    harness: ExecHarness
+    workspace: Workspace
+    program: Program
+    execution: Execution
 
 
 async def host_run(kit: HostKit, gateway: Gateway, claim: ClaimedRun) -> None:
@@ -84,17 +91,25 @@ class _SessionHost:
         self._order = claim.work_order
         self._workspace: Workspace | None = None
         self._last_error = ""
+        self._meter = Meter(self._order.get("budget"))
+        self._secrets: tuple[str, ...] = (claim.run_token, kit.service_token() or "")
+        """What must stand in nothing that is kept."""
+        self._given: tuple[str, ...] = ()
+        """Those of them that the harness or its tools were given."""
 
     async def renew(self) -> str:
-        """Renew the lease three times per lease, or more often; returns why the run is over, once it is."""
-        counter = 0
+        """Renew the lease three times per lease, or more often, and tell with it what was used since it was last told;
+        returns why the run is over, once it is."""
+        counter, told = 0, Usage()
         while True:
             await asyncio.sleep(min(self._claim.lease_seconds / 3, _RENEW_SECONDS))
             counter += 1
+            usage = self._meter.usage
             try:
-                reason = await self._gateway.renew(counter)
+                reason = await self._gateway.renew(counter, usage if usage != told else None)
             except TriplaneError as error:
                 return str(error)
+            told = usage
             if reason is not None:
                 return reason
 
@@ -143,12 +158,20 @@ class _SessionHost:
                 f"this runner cannot isolate sessions ({self._kit.isolation.problem}): make bubblewrap work there, or "
                 "let its owner set TRIPLANE_ALLOW_UNISOLATED=true and accept sessions with Isolated=False",
             )
+        isolated = self._kit.isolation.sandbox is not None
+        check_enforced(self._order, isolated=isolated)
         harness = parse_harness(self._order.get("harness") or {})
         self._workspace = workspace = Workspace.of_run(self._kit.sessions, self._claim.session_uid, self._claim.run)
-        program = await prepare(self._kit, self._gateway, workspace, self._order, harness)
-        ended = await self._execute(harness, workspace, program)
+        grants = await obtain(self._gateway, self._order, self._kit.shared, isolated=isolated)
+        self._given = grants.secrets.values()
+        self._secrets += self._given
         try:
-            self._check_end(ended)
+            program = await prepare(self._kit, self._gateway, workspace, self._order, harness)
+            ended = await self._execute(harness, workspace, program, grants)
+        finally:
+            grants.close()
+        try:
+            check_end(ended, self._order, self._last_error)
             outputs = await self._collect(workspace)
         except RunEndsEarly as end:
             return Result(
@@ -157,7 +180,6 @@ class _SessionHost:
                 str(end),
                 ended.exit_code,
                 reflection=ended.heard.reflection,
-                usage=ended.heard.usage,
             )
         return Result(
             Outcome.SUCCEEDED,
@@ -166,77 +188,85 @@ class _SessionHost:
             ended.exit_code,
             tuple(outputs),
             ended.heard.reflection,
-            ended.heard.usage,
         )
 
-    async def _execute(self, harness: ExecHarness, workspace: Workspace, program: Program) -> Ended:
-        """Start the program, report it, stream what it says; returns when no process of it is left."""
-        execution = await start(self._kit, workspace, program, harness)
-        journal = Journal(self._gateway, secrets=(self._claim.run_token, self._kit.service_token() or ""))
+    async def _execute(self, harness: ExecHarness, workspace: Workspace, program: Program, grants: Grants) -> Ended:
+        """Open its tools, start the program, report it, stream what it says; returns when no process is left."""
+        journal = Journal(self._gateway, secrets=self._secrets)
 
         async def record(item: Record) -> None:
             if item.payload.get("stream") == "stderr":
                 self._last_error = str(item.payload["text"])
             await journal.add(item)
 
+        opening = tools_of_run(
+            self._kit, self._gateway, self._order, root=workspace.root, grants=grants, meter=self._meter, record=record
+        )
+        async with opening as tools:
+            execution = await start(self._kit, workspace, program, harness, grants)
+            return await self._attended(Started(harness, workspace, program, execution), grants, tools, journal, record)
+
+    async def _attended(
+        self, started: Started, grants: Grants, tools: "ToolHost | None", journal: Journal, record: Recorder
+    ) -> Ended:
+        """From its start to its end; what it may reach is served meanwhile."""
+        execution = started.execution
+
         async def send() -> None:
             failpoint("session.before_start")
-            await self._gateway.start(self._kit.isolation.facts([program.material, *self._kit.interpreter_materials]))
+            materials = [started.program.material, *self._kit.interpreter_materials]
+            materials += tools.materials if tools is not None else []
+            await self._gateway.start(self._kit.isolation.facts(materials) | grants.facts())
             failpoint("session.after_start")
             await journal.run()
 
+        async def attend_and_ask() -> Ended:
+            ended = await attend(execution, limits, record, self._meter)
+            if not must_ask(ended):
+                return ended
+            again = (started.program, started.harness)
+            return await ask_once_more(self._kit, started.workspace, again, self._order, ended, record)
+
         idle = self._order.get("idleTimeoutSeconds")
-        limits = TimeLimits(float(self._order.get("timeoutSeconds") or 3600), None if idle is None else float(idle))
-        attending = asyncio.create_task(attend(execution, limits, record))
+        limits = TimeLimits(
+            float(self._order.get("timeoutSeconds") or 3600),
+            None if idle is None else float(idle),
+            lambda: tools is not None and tools.busy,
+        )
+        proxy = grants.proxy(execution, record)
+        endpoint = grants.endpoint(execution, tools) if tools is not None else None
+        attending = asyncio.create_task(attend_and_ask())
         sending = asyncio.create_task(send())
         try:
+            if proxy is not None:
+                await proxy.start()
+            if endpoint is not None:
+                await endpoint.start()
             await asyncio.wait({attending, sending}, return_when=asyncio.FIRST_COMPLETED)
             if sending.done():
                 await sending  # it ends early only by an error
             ended = await attending
+            if proxy is not None:
+                await proxy.close()  # its last records come before the journal's end
+            if tools is not None:
+                await tools.close()  # and so do theirs
             await journal.close()
             await sending
         finally:
             await cancelled(attending)
+            if proxy is not None:
+                await proxy.close()
+            if endpoint is not None:
+                await endpoint.close()
             await cancelled(sending)
             await execution.end()
         return ended
-
-    def _check_end(self, ended: Ended) -> None:
-        """Raise unless the program ended well and left a reflection."""
-        code = ended.exit_code
-        if ended.overtime is Overtime.IDLE:
-            raise RunEndsEarly(
-                Outcome.TIMED_OUT,
-                "IdleTimeout",
-                f"the program wrote nothing to standard output for {self._order.get('idleTimeoutSeconds')} s; all of "
-                "its processes were killed. Raise idleTimeoutSeconds, or let it report progress",
-                exit_code=code,
-            )
-        if ended.overtime is Overtime.WHOLE:
-            raise RunEndsEarly(
-                Outcome.TIMED_OUT,
-                "TimedOut",
-                f"the run took longer than its {self._order.get('timeoutSeconds') or 3600} s; all of its processes "
-                "were killed. Raise timeoutSeconds, or make the work smaller",
-                exit_code=code,
-            )
-        if code != 0:
-            signal = f" (signal {code - 128})" if 128 < code < 193 else ""
-            said = f"; it last wrote to standard error: {self._last_error[:500]}" if self._last_error else ""
-            raise failed("HarnessFailed", f"the program ended with exit code {code}{signal}{said}", exit_code=code)
-        if ended.heard.reflection is None:
-            raise failed(
-                "NoReflection",
-                "the program ended well but did not reflect: it must print a reflection line "
-                "(docs/reference/exec-protocol.md)",
-                exit_code=code,
-            )
 
     async def _collect(self, workspace: Workspace) -> list[dict[str, str]]:
         """Upload every declared output."""
         outputs: list[Collected] = await asyncio.to_thread(collect, workspace.outputs, self._order.get("outputs") or [])
         try:
+            await check_outputs(outputs, self._given)
             for output in outputs:
                 try:
                     failpoint("session.before_upload")
@@ -252,26 +282,9 @@ class _SessionHost:
 
     async def _report(self, result: Result) -> None:
         """Store the reflection and finish the run. The host reflects on failures, never on a success."""
-        reflection = result.reflection
-        if reflection is None and result.outcome is not Outcome.SUCCEEDED:
-            reflection = Reflection((), (result.message[:2000],), source="host")
-        digest = None
+        body, reflection = report_of(result, self._meter.usage, self._secrets)
         if reflection is not None:
-            octets = json.dumps(reflection.wire(), ensure_ascii=False, sort_keys=True).encode("utf-8", "replace")
-            digest = await self._gateway.upload_reflection(octets)
-        body = {
-            "outcome": result.outcome.value,
-            "reason": result.reason,
-            "message": result.message,
-            "exitCode": result.exit_code,
-            "outputs": list(result.outputs),
-            "reflection": digest,
-            "usage": {
-                "inputTokens": result.usage.input_tokens,
-                "outputTokens": result.usage.output_tokens,
-                "costMinorUnits": result.usage.cost_minor_units,
-            },
-        }
+            body["reflection"] = await self._gateway.upload_reflection(reflection)
         failpoint("session.before_finish")
         try:
             recorded = await self._gateway.finish(body)

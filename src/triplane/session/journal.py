@@ -6,10 +6,11 @@ A segment goes out a second after its first record, or at 64 KiB. While the gate
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+from triplane.domain.redaction import KnownSecrets
 from triplane.failpoint import failpoint
 from triplane.session.client import RunGateway
 from triplane.session.harness.protocol import Record
@@ -36,7 +37,7 @@ class Journal:
     ) -> None:
         self._gateway = gateway
         self._now = now
-        self._secrets = tuple(secret for secret in secrets if secret)
+        self._known = KnownSecrets(secrets)
         self._waiting: list[tuple[dict[str, Any], int]] = []
         self._first_heard: float | None = None
         self._octets = self._total = self._sent = 0
@@ -50,7 +51,7 @@ class Journal:
         if self._first_heard is None:
             self._first_heard = _monotonic()
         occurred = self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        payload = {key: self._without_secrets(value) for key, value in record.payload.items()}
+        payload = self._known.redacted_json(dict(record.payload))
         entry = {"type": record.type, "occurredAt": occurred, "payload": payload}
         octets = len(json.dumps(entry, ensure_ascii=False).encode("utf-8", "replace"))
         self._total += octets
@@ -107,14 +108,6 @@ class Journal:
             segment.append(entry)
             octets += size
         return segment, octets
-
-    def _without_secrets(self, value: Any) -> Any:
-        if isinstance(value, str):
-            for secret in self._secrets:
-                value = value.replace(secret, "[redacted]")
-        elif isinstance(value, Mapping):
-            value = {key: self._without_secrets(item) for key, item in value.items()}
-        return value
 
 
 def _monotonic() -> float:

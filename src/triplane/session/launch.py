@@ -14,8 +14,10 @@ from triplane.api.meta import Material
 from triplane.errors import TriplaneError
 from triplane.session.client import RunGateway
 from triplane.session.execution import Execution, start_isolated, start_unisolated
+from triplane.session.grants import Grants
 from triplane.session.interpreter import Interpreter
 from triplane.session.isolation import Isolation
+from triplane.session.listeners import PORTS, open_loopback
 from triplane.session.program import Program, copy_approved, measure_program
 from triplane.session.refusal import refused
 from triplane.session.workspace import (
@@ -47,6 +49,8 @@ class HostKit:
     interpreter_materials: tuple[Material, ...]
     service_token: Callable[[], str | None]
     """Only to keep it out of journals."""
+    shared: Path | None = None
+    """Folder whose parts runs may see where authority grants paths."""
 
 
 async def prepare(
@@ -69,15 +73,30 @@ async def prepare(
     return program
 
 
-async def start(kit: HostKit, workspace: Workspace, program: Program, harness: ExecHarness) -> Execution:
-    """Start the prepared program, in the sandbox where there is one. Raises ``SandboxFailed``."""
+async def start(
+    kit: HostKit, workspace: Workspace, program: Program, harness: ExecHarness, grants: Grants | None = None
+) -> Execution:
+    """Start the prepared program with what it is granted, in the sandbox where there is one. Raises ``SandboxFailed``,
+    ``NoListener``."""
+    grants = grants or Grants()
     sandbox = kit.isolation.sandbox
     place = INSIDE if sandbox is not None else workspace.root
     command = program.command(harness, place / "program", kit.interpreter.executable)
     env = environment(harness, place, _TMP if sandbox is not None else workspace.root)
     if sandbox is not None:
-        return await start_isolated(sandbox, command, mounts=workspace.mounts(), env=env)
-    return await start_unisolated(kit.interpreter, command, folder=workspace.root, env=env)
+        return await start_isolated(
+            sandbox,
+            command,
+            mounts=[*workspace.mounts(), *grants.mounts()],
+            env=env | grants.environment(PORTS, place),
+            listeners=grants.doors,
+        )
+    if grants.paths and kit.shared is not None:
+        await asyncio.to_thread(grants.link, kit.shared, workspace.shared)
+    opened = open_loopback(grants.doors)
+    ports = {name: int(door.getsockname()[1]) for name, door in opened.items()}
+    env |= grants.environment(ports, place)
+    return await start_unisolated(kit.interpreter, command, folder=workspace.root, env=env, listeners=opened)
 
 
 async def cancelled(task: "asyncio.Task[Any]") -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from triplane.domain.redaction import KnownSecrets
 from triplane.session.beneath import NotBeneath, NothingThere, open_beneath
 from triplane.session.refusal import failed
 
@@ -46,6 +47,24 @@ class Collected:
     def wire(self) -> dict[str, str]:
         """The JSON form of the ``finish`` call."""
         return {"name": self.name, "path": self.path, "digest": self.digest, "mediaType": self.media_type}
+
+
+async def check_outputs(outputs: Sequence[Collected], secrets: Sequence[str]) -> None:
+    """Raise ``RunEndsEarly`` (``SecretInOutput``) where an output, of whatever media type, holds one of the values the
+    run was given, in any of the spellings of ``KnownSecrets``."""
+    known = KnownSecrets(secrets)
+    if not known:
+        return
+    for output in outputs:
+        before = b""
+        async for chunk in output.octets():
+            if await asyncio.to_thread(known.within, before + chunk):
+                raise failed(
+                    "SecretInOutput",
+                    f"output {output.name}: {output.path} holds the value of a secret that the run was given; it was "
+                    "not stored. The harness must leave it out",
+                )
+            before = chunk[-known.longest :]
 
 
 def collect(folder: Path, declared: Sequence[Mapping[str, Any]]) -> list[Collected]:

@@ -38,6 +38,7 @@ class RunnerConfig:
     allow_unisolated: bool
     url: Callable[[], str | None]
     token: Callable[[], str | None]
+    shared: Path | None = None
 
 
 async def prepare(config: RunnerConfig) -> HostKit:
@@ -62,6 +63,7 @@ async def prepare(config: RunnerConfig) -> HostKit:
         interpreter=interpreter,
         interpreter_materials=tuple(materials),
         service_token=config.token,
+        shared=config.shared.resolve() if config.shared is not None else None,
     )
 
 

@@ -7,8 +7,8 @@ What is enforced by what is told in docs/explanation/isolation.md. Two ways to b
 - *mapped*: the runner is an ordinary user (or root where it may not change users); bubblewrap makes a user
   namespace in which the harness is user 65534 without privileges.
 
-The launcher is a few lines run by the interpreter inside the sandbox: it sets limits, becomes nobody, says that
-the sandbox stands, and becomes the program.
+The launcher is a few lines run by the interpreter inside the sandbox: it sets limits, becomes nobody, opens the doors
+that are wanted (``triplane.session.listeners``), says that the sandbox stands, and becomes the program.
 """
 
 import os
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from triplane.session import seccomp
+from triplane.session import listeners, seccomp
 from triplane.session.interpreter import SYSTEM_FOLDERS, Interpreter
 
 NOBODY = 65534
@@ -36,7 +36,7 @@ _FOR_LAUNCHER = ("CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP")
 
 LAUNCHER = """
 import os, resource, sys
-user, status, limits, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4:]
+user, status, limits, doors, argv = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5:]
 for item in limits.split(","):
     name, value = item.split("=")
     number, most = getattr(resource, name), int(value)
@@ -56,9 +56,27 @@ if user:
     os.setresuid(user, user, user)
     if libc.capset((ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()):
         raise OSError(ctypes.get_errno(), "capset")
+if doors != "-":
+    import _socket  # what socket is made of: a tenth of the time to import
+    pair, _, ports = doors.partition(":")
+    opened = []
+    for port in ports.split(","):
+        opened.append(_socket.socket(_socket.AF_INET, _socket.SOCK_STREAM))
+        opened[-1].bind(("127.0.0.1", int(port)))
+        opened[-1].listen(128)
+    handed = b"".join(door.fileno().to_bytes(4, sys.byteorder) for door in opened)
+    way = _socket.socket(fileno=int(pair))
+    way.sendmsg([b"doors"], [(_socket.SOL_SOCKET, _socket.SCM_RIGHTS, handed)])
+    for one in (*opened, way):
+        one.close()
 os.umask(0o022)
 os.write(status, b"ready\\n")
-os.closerange(3, 4096)
+for name in os.listdir("/proc/self/fd"):
+    if int(name) > 2:
+        try:
+            os.close(int(name))
+        except OSError:
+            pass
 try:
     os.execve(argv[0], argv, {name: value for name, value in os.environ.items() if name != "PWD"})
 except OSError as error:
@@ -81,6 +99,9 @@ class Mount:
     source: Path
     target: str
     writable: bool = False
+    descriptor: int | None = None
+    """The open file or folder itself, where a path could lead elsewhere by the time it is mounted. Whoever starts the
+    sandbox with it gives it up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +128,22 @@ class Sandbox:
         command: Sequence[str],
         *,
         mounts: Sequence[Mount],
-        env: Mapping[str, str],
+        env_fd: int,
         status: tuple[int, int],
         filter_fd: int | None,
+        doors: str = listeners.NONE,
     ) -> list[str]:
         """The command line. ``status`` are two descriptors of the status pipe: bubblewrap writes JSON lines to
-        the first, the launcher ``ready`` to the second. The current directory is /work if it is mounted."""
+        the first, the launcher ``ready`` to the second. ``env_fd`` is an ``environment_descriptor``, ``doors``
+        a ``listeners.request``. The current directory is /work if it is mounted."""
         argv = [str(self.bwrap), *self._namespaces(), "--die-with-parent", "--new-session", "--clearenv"]
-        for name, value in env.items():
-            argv += ["--setenv", name, value]
-        argv += ["--json-status-fd", str(status[0])]
+        argv += ["--args", str(env_fd), "--json-status-fd", str(status[0])]
         if filter_fd is not None:
             argv += ["--seccomp", str(filter_fd)]
         argv += self._filesystem(mounts)
         argv += ["--chdir", "/work" if any(m.target.startswith("/work/") for m in mounts) else "/"]
         user = NOBODY if self.mode is Mode.DROPPED else 0
-        return [*argv, "--", *launcher(self.interpreter, user, status[1]), *command]
+        return [*argv, "--", *launcher(self.interpreter, user, status[1], doors), *command]
 
     def _namespaces(self) -> list[str]:
         flags = ["--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts", "--unshare-cgroup-try"]
@@ -172,7 +193,8 @@ class _Tree:
         if optional and not mount.source.exists():
             return
         self._parents(Path(mount.target))
-        self.args += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        source = str(mount.source) if mount.descriptor is None else f"/proc/self/fd/{mount.descriptor}"
+        self.args += ["--bind" if mount.writable else "--ro-bind", source, mount.target]
 
     def _parents(self, path: Path) -> None:
         for parent in reversed(path.parents):
@@ -181,10 +203,11 @@ class _Tree:
                 self.args += ["--perms", "0755", "--dir", str(parent)]
 
 
-def launcher(interpreter: Interpreter, user: int, status: int) -> list[str]:
-    """The command that sets limits, becomes ``user`` (0: stays), reports on ``status`` and runs what follows."""
+def launcher(interpreter: Interpreter, user: int, status: int, doors: str = listeners.NONE) -> list[str]:
+    """The command that sets limits, becomes ``user`` (0: stays), opens ``doors``, reports on ``status`` and runs what
+    follows."""
     limits = ",".join(f"{name}={value}" for name, value in LIMITS.items())
-    return [str(interpreter.executable), "-I", "-S", "-c", LAUNCHER, str(user), str(status), limits]
+    return [str(interpreter.executable), "-I", "-S", "-c", LAUNCHER, str(user), str(status), limits, doors]
 
 
 def filter_descriptor() -> int | None:
@@ -194,6 +217,17 @@ def filter_descriptor() -> int | None:
         return None
     descriptor = os.memfd_create("seccomp")
     os.write(descriptor, code)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
+def environment_descriptor(env: Mapping[str, str]) -> int:
+    """A descriptor bubblewrap reads the environment from: its command line can be read by everybody on the machine
+    (proc_pid_cmdline(5)), and some variables are secrets. Caller closes it."""
+    words = (word for name, value in env.items() for word in ("--setenv", name, value))
+    descriptor = os.memfd_create("environment")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words))
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
 

@@ -63,6 +63,11 @@ class Workspace:
     def program(self) -> Path:
         return self.root / "program"
 
+    @property
+    def shared(self) -> Path:
+        """Where shared paths are linked when there is no sandbox to mount them in."""
+        return self.root / "shared"
+
     def mounts(self) -> list[Mount]:
         """What the sandbox shows of it."""
         return [

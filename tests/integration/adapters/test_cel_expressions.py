@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from triplane.adapters.cel import expressions as module
+from triplane.adapters.cel import process as module
 from triplane.adapters.cel.expressions import CelExpressions
 from triplane.adapters.cel.limits import MAX_VARIABLES
 from triplane.api.work import MAX_CONDITION
@@ -176,12 +176,12 @@ async def test_two_hundred_plain_conditions_take_less_than_a_second_of_cpu(cel: 
 
 async def test_a_killed_worker_is_replaced_unseen(cel: CelExpressions) -> None:
     assert await cel.evaluate("true", SEEN)
-    assert cel._process is not None
-    first = cel._process.pid
+    assert cel._worker._process is not None
+    first = cel._worker._process.pid
     os.kill(first, signal.SIGKILL)
     await asyncio.sleep(0.05)
     assert await cel.evaluate("true", SEEN)
-    assert cel._process.pid != first
+    assert cel._worker._process.pid != first
 
 
 async def test_a_caller_that_gives_up_leaves_no_answer_for_the_next(cel: CelExpressions) -> None:
@@ -201,8 +201,8 @@ async def test_a_worker_that_does_not_answer_is_nobodys_fault(
     cel: CelExpressions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await cel.evaluate("true", SEEN)
-    assert cel._process is not None
-    os.kill(cel._process.pid, signal.SIGSTOP)
+    assert cel._worker._process is not None
+    os.kill(cel._worker._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(module, "ANSWER_SECONDS", 0.1)
     with pytest.raises(Unavailable, match="tried again"):
         await cel.evaluate("true", SEEN)
@@ -213,7 +213,7 @@ async def test_a_worker_that_does_not_answer_is_nobodys_fault(
 async def test_the_worker_ends_with_whoever_started_it() -> None:
     cel = CelExpressions()
     assert await cel.evaluate("true", SEEN)
-    process = cel._process
+    process = cel._worker._process
     assert process is not None
     assert process.stdin is not None
     process.stdin.close()
@@ -232,6 +232,6 @@ async def test_the_worker_knows_nothing_of_its_parents_environment(
 ) -> None:
     monkeypatch.setenv("TRIPLANE_SECRET_FOR_THIS_TEST", "1")
     assert await cel.evaluate("true", SEEN)
-    assert cel._process is not None
-    with open(f"/proc/{cel._process.pid}/environ", "rb") as file:
+    assert cel._worker._process is not None
+    with open(f"/proc/{cel._worker._process.pid}/environ", "rb") as file:
         assert b"TRIPLANE" not in file.read()

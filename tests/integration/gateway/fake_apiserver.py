@@ -1,4 +1,4 @@
-"""TokenReview and SubjectAccessReview, and nothing else: for the refusals a real API server cannot be made to give."""
+"""TokenReview, SubjectAccessReview and single objects: for the refusals a real API server cannot be made to give."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -27,6 +27,11 @@ class FakeApiServer:
     asked: list[dict[str, Any]] = field(default_factory=list)
     own: str = OWN
     down: bool = False
+    objects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What GET gives, by path."""
+    closed: set[str] = field(default_factory=set)
+    """Paths the gateway's account may not read."""
+    read: list[str] = field(default_factory=list)
 
     def grant(self, user: str, verb: str, resource: str, namespace: str = "") -> None:
         self.rights.add((user, verb, resource, namespace))
@@ -53,10 +58,16 @@ class FakeApiServer:
                 return {"authenticated": False, "error": "unknown token"}
             return {"authenticated": True, "user": {"username": user, "uid": f"uid-{user}", "groups": ["people"]}}
         wanted = spec["resourceAttributes"]
-        assert wanted["group"] == "triplane.dev"
+        assert wanted["group"] in ("triplane.dev", "")
         namespaces = {"", wanted.get("namespace", "")}
-        key = (spec["user"], wanted["verb"], wanted["resource"])
-        return {"allowed": any((*key, namespace) in self.rights for namespace in namespaces)}
+        resource = wanted["resource"] if wanted["group"] else f"{wanted['resource']}/{wanted['name']}"
+        return {
+            "allowed": any(
+                (subject, wanted["verb"], resource, namespace) in self.rights
+                for namespace in namespaces
+                for subject in (spec["user"], *spec["groups"])
+            )
+        }
 
 
 @asynccontextmanager
@@ -73,6 +84,16 @@ async def serving(folder: Path) -> AsyncIterator[FakeApiServer]:
         if request.headers.get("authorization") != f"Bearer {fake.own}":
             return JSONResponse({}, 401)
         return JSONResponse({**body, "status": fake.answer(body)}, 201)
+
+    @app.get("/{path:path}")
+    async def get(path: str, request: Request) -> Response:
+        fake.read.append(f"/{path}")
+        if request.headers.get("authorization") != f"Bearer {fake.own}":
+            return JSONResponse({}, 401)
+        if f"/{path}" in fake.closed:
+            return JSONResponse({}, 403)
+        found = fake.objects.get(f"/{path}")
+        return JSONResponse(found or {}, 404 if found is None else 200)
 
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, lifespan="off"))
     serving = asyncio.create_task(server._serve())

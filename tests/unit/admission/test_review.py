@@ -9,7 +9,9 @@ import pytest
 
 from triplane.admission import review
 from triplane.admission.ancestors import MAX_ANCESTORS
-from triplane.admission.checks import Checks
+from triplane.admission.asked import Asked, Check, Outcome, Reads
+from triplane.admission.checks import GraphCheck
+from triplane.domain.admission import FORBIDDEN, Violation
 from triplane.errors import InvalidExpression, InvalidInput, Unavailable
 
 WORK = {"graphRef": {"name": "g"}, "objective": "x", "agentRef": {"name": "a"}}
@@ -49,11 +51,18 @@ class Cel:
 
 def request(name: str = "new", kind: str = "Task", **spec: Any) -> dict[str, Any]:
     obj = {"metadata": {"name": name, "namespace": "demo"}, "spec": {**WORK, **spec}}
-    return {"uid": "u-1", "kind": {"kind": kind}, "namespace": "demo", "name": name, "object": obj}
+    asked = {"uid": "u-1", "kind": {"kind": kind}, "namespace": "demo", "name": name, "object": obj}
+    return {**asked, "operation": "CREATE", "userInfo": {"username": "alice"}}
 
 
-async def answer(store: Store, asked: Mapping[str, Any]) -> dict[str, Any]:
-    response: dict[str, Any] = (await review.graph_response(Checks(store, Cel()), asked))["response"]
+def update(old: Mapping[str, Any], **spec: Any) -> dict[str, Any]:
+    new = {**old["object"], "spec": {**old["object"]["spec"], **spec}}
+    return {**old, "operation": "UPDATE", "object": new, "oldObject": old["object"]}
+
+
+async def answer(store: Store, asked: Mapping[str, Any], *more: Check) -> dict[str, Any]:
+    checks = (GraphCheck(Cel()), *more)
+    response: dict[str, Any] = (await review.answer_to(review.asked_of(asked), checks, store))["response"]
     assert response["uid"] == "u-1"
     return response
 
@@ -95,7 +104,7 @@ async def test_a_check_that_takes_too_long_is_a_refusal(monkeypatch: pytest.Monk
     monkeypatch.setattr(review, "PATIENCE_SECONDS", 0.05)
     status = (await answer(Store(), request(when="slow")))["status"]
     assert status["code"] == 503
-    assert "took more than" in status["message"]
+    assert "not checked within" in status["message"]
 
 
 async def test_a_name_made_by_the_server_is_in_the_object() -> None:
@@ -146,3 +155,91 @@ def test_a_time_that_is_not_now_is_warned_of(said: str, warned: bool) -> None:
     response = review.clock_response(Noon(), {"uid": "u-1", "object": obj})["response"]
     assert response["allowed"] is True
     assert ("warnings" in response) is warned
+
+
+# -- several layers ----------------------------------------------------------------------------------
+
+
+def saying(outcome: Outcome) -> Check:
+    async def check(asked: Asked, reads: Reads) -> Outcome:
+        return outcome
+
+    return check
+
+
+def objecting(reason: str = "PolicyDenied", ask: str | None = "carol") -> Check:
+    return saying(Outcome((Violation("Policy team/nights validations[0]", "not at night", reason, ask),)))
+
+
+async def failing(asked: Asked, reads: Reads) -> Outcome:
+    raise Unavailable("the Policies are not known yet")
+
+
+async def test_one_answer_has_what_every_layer_says() -> None:
+    heard = saying(Outcome(warnings=("mind the gap",), audit={"policy": "team/gap"}))
+    response = await answer(Store(), request(dependsOn=["new"]), objecting(), heard)
+    assert [cause["reason"] for cause in response["status"]["details"]["causes"]] == [
+        "FieldValueInvalid",
+        "PolicyDenied",
+    ]
+    assert "not at night; ask carol" in response["status"]["message"]
+    assert response["warnings"] == ["mind the gap"]
+    assert response["auditAnnotations"] == {"policy": "team/gap"}
+
+
+async def test_warnings_and_annotations_come_with_a_yes_too() -> None:
+    response = await answer(Store(), request(), saying(Outcome(warnings=("mind the gap",), audit={"a": "b"})))
+    assert response["allowed"] is True
+    assert (response["warnings"], response["auditAnnotations"]) == (["mind the gap"], {"a": "b"})
+
+
+async def test_many_warnings_are_cut() -> None:
+    response = await answer(Store(), request(), saying(Outcome(warnings=tuple(f"w{n}" for n in range(50)))))
+    assert response["warnings"][-2:] == ["w18", "and 31 more warnings"]
+
+
+async def test_a_layer_that_cannot_tell_refuses() -> None:
+    status = (await answer(Store(), request(), failing))["status"]
+    assert status["code"] == 503
+    assert "the Policies are not known yet" in status["message"]
+
+
+async def test_what_one_layer_knows_to_be_wrong_is_said_though_another_cannot_tell() -> None:
+    status = (await answer(Store(), request(dependsOn=["new"]), failing))["status"]
+    assert status["code"] == 422
+
+
+async def test_a_refusal_of_the_user_is_forbidden() -> None:
+    status = (await answer(Store(), request(), objecting(FORBIDDEN)))["status"]
+    assert (status["code"], status["reason"]) == (403, "Forbidden")
+
+
+async def test_layers_that_read_the_same_object_read_it_once() -> None:
+    async def reader(asked: Asked, reads: Reads) -> Outcome:
+        await reads.get("Task", "demo", "a")
+        return Outcome()
+
+    store = Store(a=[])
+    assert (await answer(store, request(dependsOn=["a"]), reader, reader))["allowed"] is True
+    assert store.read == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "read"),
+    [
+        pytest.param("Task", {"maxRetries": 3}, [], id="an update that changes no edge"),
+        pytest.param("Task", {"review": {"people": ["a", "b"]}}, ["a"], id="other reviewers"),
+    ],
+)
+async def test_what_an_update_cannot_change_is_not_judged_again(
+    kind: str, change: dict[str, Any], read: list[str]
+) -> None:
+    store = Store(a=["new"] if not read else [])
+    assert (await answer(store, update(request(kind=kind, dependsOn=["a"]), **change)))["allowed"] is True
+    assert store.read == read
+
+
+@pytest.mark.parametrize("operation", ["DELETE", "CONNECT", None])
+def test_another_operation_is_not_judged(operation: str | None) -> None:
+    with pytest.raises(InvalidInput, match="CREATE and UPDATE"):
+        review.asked_of({**request(), "operation": operation})

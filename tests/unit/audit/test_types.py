@@ -1,21 +1,40 @@
 """The published event types: what we write meets them, and the reference page names them all."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
-from triplane.api.meta import Subject, Verdict
+from triplane.adapters.memory.signingkeys import MemorySigner
+from triplane.api.meta import Gate, Subject, Verdict
+from triplane.api.policy import Enforcement, Stage
+from triplane.api.tool import EgressClass
 from triplane.api.work import Merge
+from triplane.audit.attestation import SUMMARY, attest
+from triplane.audit.attestation import Subject as Attested
 from triplane.audit.chain import BreakReason
 from triplane.audit.entry import KEYS, first_bodies, prepare
+from triplane.audit.keys import key_created, key_retired
 from triplane.audit.model import EventBody, EventSubject
 from triplane.audit.types import TYPES, violations
-from triplane.domain import events, node_log, task_log
-from triplane.domain.session import Offer, Outcome, Permit, RunOutput, RunResult, RunState, RunView, SessionView
-from triplane.domain.task_facts import Placement
+from triplane.domain import approval_log, events, node_log, policy_log, task_log, tool_log
+from triplane.domain.session import (
+    Offer,
+    Outcome,
+    Permit,
+    Question,
+    RunOutput,
+    RunResult,
+    RunState,
+    RunView,
+    SessionView,
+)
+from triplane.domain.task_facts import Approval, Placement
 from triplane.domain.task_needs import ComposedEdge, Composition
+from triplane.domain.toolcall import CallStatus, Leave
 
 DIGEST = "sha256:" + "ab" * 32
 STREAM = "graph/g1"
@@ -46,6 +65,11 @@ WIDEST = Composition(
 """As much as an input can be made of."""
 REVIEW = task_log.ReviewFacts("r", "r1", "p-1", "s2", "a2")
 SUBJECTS = (Subject(name="report", digest=DIGEST),)
+WIDEST_REVIEW = task_log.ReviewFacts("r" * 253, *("u" * 36 for _ in range(4)))
+WIDEST_SUBJECTS = tuple(Subject(name=f"s{number:062d}", digest=DIGEST) for number in range(64))
+WIDEST_ATTESTED = [Attested(item.name, item.digest, "u" * 36) for item in WIDEST_SUBJECTS]
+SIGNER = MemorySigner(b"one")
+APPROVAL = Approval(Gate.OUTPUTS, 1, "r1", SUBJECTS, "r", "r1", "p-1", "s2", "a2")
 
 
 def run(**changes: Any) -> RunView:
@@ -63,6 +87,17 @@ def run(**changes: Any) -> RunView:
     return RunView(**{**values, **changes})
 
 
+VIOLATION = policy_log.Seen(
+    policy="p" * 253, policy_namespace="n" * 63, policy_uid="u" * 36, policy_generation=2, enforcement=Enforcement.DENY,
+    stage=Stage.LAUNCH, operation="LAUNCH", kind="Task", namespace="n" * 63, name="t" * 253, rule="validations[31]",
+    reason="R" * 64, message="m" * 1024, spec={"objective": "x"}, object_uid="u" * 36,
+)  # fmt: skip
+QUESTION = Question("s1", 1, "call-1-1", DIGEST, "t/o", ("carol",), datetime.now(UTC), datetime.now(UTC))
+ANSWERED = replace(QUESTION, answer=True, review="r1", principal="p-1")
+CALLED = tool_log.Invocation(
+    1, "call-1-1", f"{'t' * 60}/{'o' * 66}", CallStatus.REFUSED, Leave.NOT_ASKED, DIGEST, DIGEST, EgressClass.NONE,
+    5, 12, redacted=True, rule="AuthorityExceeded", axis="budget.costMinorUnits",
+)  # fmt: skip
 VIEW = SessionView(OFFER, (run(),), record_digests=((1, 1, DIGEST),))
 
 WRITTEN: tuple[EventBody, ...] = (
@@ -78,16 +113,31 @@ WRITTEN: tuple[EventBody, ...] = (
     events.blob_erased(DIGEST, 1),
     task_log.task_placed(TASK, STREAM, Placement("reviewer", 0, 1, "a1", "auditor", "p-1", "p-2")),
     task_log.task_placed(TASK, STREAM, Placement("producer", 0, 0, "a1", "auditor", None, None)),
-    task_log.task_accepted(TASK, STREAM, 0, REVIEW, SUBJECTS),
+    task_log.task_accepted(TASK, STREAM, 0, [REVIEW], SUBJECTS),
+    task_log.task_accepted(TASK, STREAM, 1, [WIDEST_REVIEW] * 8, WIDEST_SUBJECTS),
+    approval_log.approval_asked(TASK, STREAM, 1, "s1", SUBJECTS),
+    approval_log.approval_given(TASK, STREAM, APPROVAL),
+    approval_log.approval_given(TASK, STREAM, Approval(Gate.LAUNCH, 1, "s1", SUBJECTS, session_uid="s1")),
+    approval_log.approval_given(TASK, STREAM, replace(APPROVAL, gate=Gate.TOOL, key="s1.call-1"), run=1, tool="t/o"),
+    approval_log.approval_refused(TASK, STREAM, replace(APPROVAL, gate=Gate.LAUNCH, key="s1"), DIGEST),
     task_log.task_rejected(TASK, STREAM, 0, task_log.ReviewFacts("r", "r1", None), DIGEST, 3),
     task_log.task_failed(TASK, STREAM, 1, "RetriesExhausted", DIGEST),
     task_log.task_skipped(TASK, STREAM, "ConditionFalse", DIGEST, {f"{n:063d}": "completed" for n in range(64)}),
     *task_log.input_composed(TASK, STREAM, WIDEST),
+    VIOLATION.entry("p-1"),
+    tool_log.tool_asked(OFFER, QUESTION),
+    tool_log.tool_begun(OFFER, 1, "call-1-1", "t/o", DIGEST, EgressClass.EXTERNAL),
+    tool_log.tool_invoked(OFFER, CALLED, ANSWERED),
+    tool_log.tool_invoked(OFFER, replace(CALLED, rule=None, axis=None), None),
     node_log.node_planned(NODE, STREAM, DIGEST, 3, workflow=("w1", 2)),
     node_log.node_aborted(NODE, STREAM, "FailFast", step="build"),
     task_log.task_stalled(TASK, STREAM, "NoIndependentReviewer"),
     task_log.artifact_recorded(TASK, STREAM, "s1", 1, 0, OUTPUT),
     task_log.review_recorded(TASK, STREAM, "p-1", REVIEW, Verdict.REJECT, SUBJECTS),
+    attest(b"{}", SUMMARY, SIGNER, about=TASK, n=0, stream=STREAM, subjects=WIDEST_ATTESTED).body,
+    key_created(SIGNER.public_key),
+    key_retired(SIGNER.key_id),
+    task_log.review_recorded(TASK, STREAM, "p-1", REVIEW, Verdict.APPROVE, SUBJECTS, gate=Gate.LAUNCH),
 )
 
 

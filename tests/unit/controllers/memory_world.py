@@ -1,21 +1,26 @@
 """The reconcilers over memory stores and a pretended API server, with a crash at any chosen write."""
 
+import json
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from tests.simulation.clock import SimulatedClock
-from tests.simulation.conditions import InlineExpressions
+from tests.simulation.conditions import InlineExpressions, inline_policies
+from tests.simulation.contents import InlineContracts
 
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.adapters.memory.signingkeys import MemorySigningKeys
 from triplane.api.text import API_VERSION, REQUESTER
 from triplane.audit.digest import canonical_json
 from triplane.controllers.key import Key
 from triplane.controllers.registry import Reconcilers
+from triplane.domain.accounts import Accounts
 from triplane.domain.session import Claim, Outcome, RunOutput, RunResult
+from triplane.domain.warrant import Ceiling
 from triplane.errors import Conflict, TriplaneError
 from triplane.operator.index import Index
 from triplane.ports import KubeEvent
@@ -114,6 +119,10 @@ class Server:
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any] | None:
         return self.objects.get((kind, namespace, name))
 
+    async def list(self, kind: str, namespace: str | None = None) -> tuple[list[dict[str, Any]], str]:
+        items = [obj for obj in self.of(kind) if namespace in (None, obj["metadata"]["namespace"])]
+        return items, str(self._version)
+
     async def create(self, obj: dict[str, Any]) -> tuple[dict[str, Any], bool]:
         standing = self.objects.get((obj["kind"], NAMESPACE, obj["metadata"]["name"]))
         return (standing, False) if standing is not None else (self._write(obj), True)
@@ -139,7 +148,8 @@ class Server:
 class MemoryWorld:
     """Everything that outlives the operator, and an operator that may be killed and begun again."""
 
-    def __init__(self) -> None:
+    def __init__(self, accounts: Accounts | None = None) -> None:
+        self.accounts = accounts
         self.clock = SimulatedClock()
         self.server = Server()
         self.log = MemoryEventLog(now=self.clock.now)
@@ -148,17 +158,24 @@ class MemoryWorld:
         self.content = MemoryContentStore()
         self.fuse = Fuse()
         self.pending: deque[Key] = deque()
+        self.ceiling = Ceiling()
         self.start()
 
     def start(self) -> None:
         """A new operator process: nothing but the stores is left of the old one."""
         guard = self.fuse.guard
+        self._begun = False
         self.pending.clear()
         self.index = Index(lambda change: self.pending.append(Key.of(change.object)))
         self._reconcilers = Reconcilers(
             guard(self.server), self.index, guard(self.log), guard(self.sessions), guard(self.graph),
             guard(self.content), self._principal, self.clock, lambda key, delay: self.pending.append(key),
             expressions=InlineExpressions(),
+            policies=inline_policies(),
+            contracts=InlineContracts(self.content),
+            keys=MemorySigningKeys(),
+            ceiling=self.ceiling,
+            accounts=self.accounts,
         )  # fmt: skip
         self.look()
 
@@ -174,6 +191,9 @@ class MemoryWorld:
 
     async def settle(self) -> None:
         """Reconcile until nothing is asked for; errors are retried a few times."""
+        if not self._begun:
+            await self._reconcilers.catch_up()
+            self._begun = True
         failures = 0
         while self.pending:
             key = self.pending.popleft()
@@ -185,7 +205,16 @@ class MemoryWorld:
                 failures += 1
                 assert failures < 20, key
                 self.pending.append(key)
-        await self._reconcilers.catch_up()
+        await self._reconcilers.project()
+
+    async def settle_task(self) -> None:
+        """Look at everything again: time has passed."""
+        self.look()
+        await self.settle()
+
+    async def document(self, digest: str) -> Any:
+        """A JSON document of the content store."""
+        return json.loads(b"".join([chunk async for chunk in self.content.resolve(digest)]))
 
     async def run_next(self, text: bytes = b"report") -> Claim | None:
         """A runner takes a run and does it well; None when there is none."""

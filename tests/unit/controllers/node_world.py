@@ -7,13 +7,15 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.simulation.conditions import InlineExpressions
+from tests.simulation.conditions import InlineExpressions, inline_policies
+from tests.simulation.contents import InlineContracts
 from tests.unit.controllers.memory_world import NAMESPACE, Fuse, Server
 
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
+from triplane.adapters.memory.signingkeys import MemorySigningKeys
 from triplane.audit.digest import digest_of_json
 from triplane.audit.model import EventBody, EventFilter
 from triplane.controllers.context import Context
@@ -22,6 +24,7 @@ from triplane.controllers.key import Key
 from triplane.controllers.node import NodeReconciler
 from triplane.controllers.observe import Observer, subject_of
 from triplane.controllers.projection import ProjectedLog
+from triplane.controllers.signing import OperatorKeys
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.workflow import WorkflowReconciler
 from triplane.domain.conditions import rfc3339
@@ -68,7 +71,8 @@ class NodeWorld:
         log = ProjectedLog(guard(self.log), self.graph)
         self.context = Context(
             guard(self.server), self.index, log, MemorySessionStore(self.clock), self.graph, guard(self.content),
-            self._principal, self.clock, self.enqueue, InlineExpressions(),
+            self._principal, self.clock, self.enqueue, InlineExpressions(), inline_policies(),
+            InlineContracts(self.content), OperatorKeys(MemorySigningKeys(), log),
         )  # fmt: skip
         self.observer, status = Observer(self.context), StatusWriter(self.context)
         self.nodes = NodeReconciler(self.context, self.observer, status)

@@ -13,6 +13,7 @@ GOOD: dict[str, dict[str, Any]] = {
     "Task": TASK,
     "Node": {"graphRef": {"name": "g"}, "steps": [STEP]},
     "Workflow": {"steps": [STEP]},
+    "Capability": {"instructions": "x"},
 }
 
 

@@ -4,13 +4,19 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from triplane.api.meta import Output, Subject, Verdict
+from triplane.api.meta import Gate, Output, Subject, Verdict
 from triplane.api.task import Task
 from triplane.domain.eligibility import Candidate
 from triplane.domain.session import Offer, Outcome, RunOutput, RunResult, RunState, RunView, SessionView
 from triplane.domain.task import decide, still_as_placed
 from triplane.domain.task_facts import (
+    AcceptRound,
     Action,
+    AnswerCalls,
+    AnswerLaunch,
+    Approval,
+    Asked,
+    AskLeave,
     ComposeInputs,
     DecideByPerson,
     Decisions,
@@ -26,8 +32,9 @@ from triplane.domain.task_facts import (
     SkipTask,
     TaskFacts,
 )
+from triplane.domain.task_gates import launch_subjects
 from triplane.domain.task_needs import Dependency, InputFound
-from triplane.domain.verdict import VerdictFile, VerdictVoid
+from triplane.domain.verdict import Moment, VerdictFile, VerdictVoid
 
 DIGEST = "sha256:" + "a" * 64
 WITHOUT_WAIT = {"retry": {"backoffSeconds": 0}}
@@ -85,6 +92,7 @@ class World:
     artifacts: frozenset[tuple[str, int, str]] = frozenset()
     people: tuple[Any, ...] = ()
     instructions_principal: str | None = None
+    produced_since: dict[int, Moment] = field(default_factory=dict)
     snapshot: str = "s1"
     dependencies: tuple[Dependency, ...] = ()
     cycle: tuple[str, ...] = ()
@@ -113,6 +121,7 @@ class World:
             expected_session=expected,
             artifacts=self.artifacts,
             people_reviews=self.people,
+            produced_since=self.produced_since,
             instructions_principal=self.instructions_principal,
             dependencies=self.dependencies,
             cycle=self.cycle,
@@ -121,6 +130,10 @@ class World:
             suspended=self.suspended,
             now=self.now,
         )
+
+    @property
+    def snapshot_digest(self) -> str:
+        return DIGEST if self.snapshot == "s1" else "sha256:" + "c" * 64
 
     def session_name(self, role: str, round_: int, agent_uid: str) -> str:
         return f"{role}-{agent_uid}-{self.snapshot}" + (f"-{round_}" if role == "reviewer" else "")
@@ -139,7 +152,7 @@ class World:
         self.now += timedelta(seconds=seconds)
 
     def end_run(
-        self, role: str, outcome: Outcome = Outcome.SUCCEEDED, *, verdict: Verdict | None = None,
+        self, role: str, outcome: Outcome = Outcome.SUCCEEDED, *, verdict: Verdict | None = None, of: str | None = None,
         findings: tuple[str, ...] = (), void: str | None = None, digest: str = DIGEST, reason: str = "HarnessFailed",
     ) -> None:  # fmt: skip
         """The live (or permitted) run of that role ends."""
@@ -147,6 +160,8 @@ class World:
             view = session.view
             assert view is not None
             run = view.last_run
+            if of is not None and session.agent_uid != f"uid-{of}":
+                continue
             if session.role != role or run is None or run.state not in (RunState.PERMITTED, RunState.STARTED):
                 continue
             outputs = (RunOutput("report", "report.md", digest, "text/markdown", 1),) if role == "producer" else ()
@@ -177,7 +192,7 @@ class World:
                 name = self.session_name(placement.role, placement.round, placement.agent_uid)
                 offer = Offer(
                     f"uid-{name}", "ns", name, "uid-task", "uid-g", placement.agent_uid,
-                    placement.agent_name, placement.role, DIGEST, {},
+                    placement.agent_name, placement.role, self.snapshot_digest, {},
                 )  # fmt: skip
                 self.sessions[name] = SessionFacts(
                     name, f"uid-{name}", placement.role, placement.round, placement.agent_uid,
@@ -197,10 +212,44 @@ class World:
             case RecordArtifacts(session=session, run=run):
                 assert run.result is not None
                 self.artifacts |= {(session.uid, run.run, output.name) for output in run.result.outputs}
-            case RecordAgentReview(verdict=verdict, round=round_):
-                self._decide(round_, verdict.verdict, verdict.findings, "agent-review")
-            case DecideByPerson(review=review, round=round_):
-                self._decide(round_, review.verdict, review.findings, review.name)
+            case RecordAgentReview(session=session, verdict=verdict, round=round_, decides=decides):
+                if decides:
+                    self._decide(round_, verdict.verdict, verdict.findings, "agent-review")
+                else:
+                    name = f"by-{session.agent_uid}"
+                    self._approve(Approval(
+                        Gate.OUTPUTS, round_, name, verdict.subjects, name, name, None, session.uid, session.agent_uid
+                    ))  # fmt: skip
+            case DecideByPerson(review=review, round=round_, decides=decides):
+                self._count(review.uid)
+                if decides:
+                    self._decide(round_, review.verdict, review.findings, review.name)
+                else:
+                    self._approve(Approval(
+                        Gate.OUTPUTS, round_, review.uid, review.subjects, review.name, review.uid, review.principal
+                    ))  # fmt: skip
+            case AcceptRound(round=round_):
+                self._decide(round_, Verdict.APPROVE, (), "the last")
+            case AskLeave(session=session):
+                asked = Asked(len(self.history), self.now.isoformat())
+                self.decisions = replace(self.decisions, asked={**self.decisions.asked, session.uid: asked})
+            case AnswerLaunch(session=session, round=round_, review=person):
+                if person is not None:
+                    self._count(person.uid)
+                if person is not None and person.verdict is Verdict.REJECT:
+                    self.decisions = replace(self.decisions, failed=("ApprovalDenied", "; ".join(person.findings)))
+                else:
+                    self._approve(Approval(
+                        Gate.LAUNCH, round_, session.uid, launch_subjects(session), session_uid=session.uid
+                    ))  # fmt: skip
+            case AnswerCalls(session=session, questions=questions, review=person):
+                self._count(person.uid)
+                answered = tuple(
+                    replace(item, answer=person.verdict is Verdict.APPROVE, review=person.uid)
+                    if item in questions else item
+                    for item in session.questions
+                )  # fmt: skip
+                self.sessions[session.name] = replace(session, questions=answered)
             case ComposeInputs(compositions=compositions):
                 self.decisions = replace(self.decisions, composed={item.input: item.digest for item in compositions})
                 self.found = tuple(
@@ -211,6 +260,12 @@ class World:
                 self.decisions = replace(self.decisions, skipped=(reason, message))
             case FailTask(reason=reason, message=message):
                 self.decisions = replace(self.decisions, failed=(reason, message))
+
+    def _count(self, uid: str) -> None:
+        self.decisions = replace(self.decisions, counted=self.decisions.counted | {uid})
+
+    def _approve(self, approval: Approval) -> None:
+        self.decisions = replace(self.decisions, approvals=(*self.decisions.approvals, approval))
 
     def _decide(self, round_: int, verdict: Verdict, findings: tuple[str, ...], name: str) -> None:
         if verdict is Verdict.APPROVE:

@@ -7,8 +7,9 @@ from tests.unit.domain.task_world import World, agent, task
 
 from triplane.api.meta import Verdict
 from triplane.domain.session import Outcome, RunState
-from triplane.domain.task import decide, in_force
+from triplane.domain.task import decide
 from triplane.domain.task_facts import FailTask, Launch, OpenSession, Place
+from triplane.domain.task_runs import in_force
 
 
 def _permits(world: World, role: str) -> list[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from triplane.api.meta import Gate
 from triplane.domain import task_outlook
 from triplane.domain.task_outlook import Outlook
 from triplane.domain.why import explain
@@ -63,6 +64,33 @@ CASES = [
             "Nobody must act: the next run may begin at 2026-03-01T12:00:00Z",
         ],
         id="a Task that backs off says until when",
+    ),
+    pytest.param(
+        task(
+            task_outlook.awaiting_leave(
+                task_outlook.Leave(Gate.LAUNCH, (), "2026-03-01T12:00:00Z", None, ("bob",)), "Waiting for leave by bob"
+            ),
+            approval={"gate": "Launch", "people": ["bob"]},
+        ),
+        [
+            "Task demo/audit waits for a person's leave",
+            "WaitingForApproval: Waiting for leave by bob",
+            "bob must answer: `triplane review approve audit`, or `reject`",
+        ],
+        id="a gate names who must answer, and how",
+    ),
+    pytest.param(
+        task(
+            task_outlook.in_review("WaitingForPerson", "Waiting for a Review of round 1 by alice", reviewer="a, alice"),
+            reviewer="a, alice",
+            reviewSession="s2",
+        ),
+        [
+            "Task demo/audit is in review",
+            "WaitingForPerson: Waiting for a Review of round 1 by alice",
+            "a, alice must give a verdict: apply a Review of these digests (`triplane review show`)",
+        ],
+        id="a person is named beside the Agent that reviews",
     ),
     pytest.param(
         task(task_outlook.held(["Graph g", "Node n"])),
@@ -149,7 +177,7 @@ CASES = [
         [
             "Task demo/audit is in review",
             "WaitingForPerson: Waiting for a verdict of alice or bob",
-            "alice, bob must give a verdict: apply a Review of these digests",
+            "alice, bob must give a verdict: apply a Review of these digests (`triplane review show`)",
         ],
         id="a Task reviewed by people names them",
     ),

@@ -51,7 +51,10 @@ def test_each_has_its_own_kubeconfig_and_the_runner_none(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("admission", {"KUBECONFIG", "ADMISSION_CERTIFICATE", "ADMISSION_KEY", "LOG_LEVEL", "HOME"}),
+        (
+            "admission",
+            {"KUBECONFIG", "ADMISSION_CERTIFICATE", "ADMISSION_KEY", "ADMISSION_CALLER", "LOG_LEVEL", "HOME"},
+        ),
         ("gateway", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME"}),
         ("operator", {"KUBECONFIG", "DATABASE_HOST", "DATABASE_PASSWORD", "LOG_LEVEL", "HOME", "NAMESPACE"}),
         ("runner", {"PROGRAMS", "ALLOW_UNISOLATED", "LOG_LEVEL", "HOME"}),

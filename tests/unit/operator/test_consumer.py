@@ -141,3 +141,14 @@ async def test_a_session_that_stays_wanted_is_not_asked_for_at_every_ring(
             await world.sessions.offer(replace(OFFER, session_uid=f"other-{number}"))
             await asyncio.sleep(0.01)
     assert world.keys == [TASK]
+
+
+async def test_a_violation_has_its_policy_summed_up_a_little_later(world: World) -> None:
+    delays: list[tuple[Key, float]] = []
+    heard = Consumer(world.log, world.sessions, world.index, lambda key, delay: delays.append((key, delay)))
+    subject = EventSubject("Policy", "team", "p", UID, 1)
+    body = EventBody(f"policy.violated/{UID}/1/abc", "policy.violated", "system", "system", subject)
+    async with running(heard):
+        await world.log.append([body])
+        await eventually(lambda: bool(delays))
+    assert delays == [(Key("Policy", "team", "p"), consumer_module.SUMMED_SECONDS)]

@@ -199,3 +199,21 @@ def test_a_node_hears_of_a_task_that_stands_where_its_own_is_to_be(index: Index)
     )  # fmt: skip
     index.put(begun)
     assert "Node/run" in concerns(index, make("Task", "run-draft", spec={"graphRef": {"name": "other"}}))
+
+
+@pytest.mark.parametrize(
+    ("namespace", "scope", "expected"),
+    [
+        pytest.param("team", None, {"Task/t", "Task/later"}, id="one of the namespace, its unfinished Tasks"),
+        pytest.param("team", {"graphs": ["other"]}, set(), id="one for another Graph, nobody"),
+        pytest.param("elsewhere", None, set(), id="one of another namespace, nobody"),
+        pytest.param("triplane-system", None, {"Task/t", "Task/later"}, id="one of the installation, everybody"),
+        pytest.param("triplane-system", {"namespaces": ["prod-*"]}, set(), id="one for other namespaces, nobody"),
+    ],
+)
+def test_a_guideline_wakes_those_it_may_be_for(
+    index: Index, namespace: str, scope: dict[str, Any] | None, expected: set[str]
+) -> None:
+    guideline = make("Guideline", "style", spec={"text": "x"} | ({"scope": scope} if scope else {}))
+    guideline["metadata"]["namespace"] = namespace
+    assert concerns(index, guideline) == {"Guideline/style"} | expected

@@ -27,6 +27,6 @@ async def test_a_process_started_in_the_moment_of_a_cancel_does_not_outlive_it(m
     sleep = shutil.which("sleep")
     assert sleep is not None
     with pytest.raises(asyncio.CancelledError):
-        await execution._spawn([sleep, "60"], {}, Path("/"), ())
+        await execution._spawn([sleep, "60"], {}, Path("/"), (), asyncio.subprocess.DEVNULL)
     async with asyncio.timeout(5):
         assert await started[0].wait() == -signal.SIGKILL

@@ -1,20 +1,14 @@
 """``triplane.ports.Expressions``: users' conditions, in a worker process (docs/adr/0007-conditions-in-a-worker.md)."""
 
-import asyncio
-import contextlib
-import signal
-import sys
-from asyncio.subprocess import PIPE, Process
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import orjson
 
-from triplane.adapters.cel.limits import ANSWER_SECONDS, CPU_SECONDS, MAX_VARIABLES
+from triplane.adapters.cel.limits import CPU_SECONDS, MAX_VARIABLES
+from triplane.adapters.cel.process import TIMED_OUT, WorkerProcess
 from triplane.api.work import MAX_CONDITION
-from triplane.errors import InvalidExpression, Unavailable
-
-_TIMED_OUT: Final = -signal.SIGPROF
+from triplane.errors import InvalidExpression
 
 
 class CelExpressions:
@@ -24,8 +18,7 @@ class CelExpressions:
     """
 
     def __init__(self) -> None:
-        self._turn = asyncio.Lock()
-        self._process: Process | None = None
+        self._worker = WorkerProcess("triplane.adapters.cel.worker", "conditions")
 
     async def check(self, expression: str) -> None:
         """See ``Expressions.check``. Raises ``Unavailable`` when no worker can be run."""
@@ -37,8 +30,7 @@ class CelExpressions:
 
     async def close(self) -> None:
         """End the worker."""
-        async with self._turn:
-            await self._kill()
+        await self._worker.close()
 
     async def _ask(self, expression: str, variables: Mapping[str, Any] | None) -> bool | None:
         if len(expression) > MAX_CONDITION:
@@ -49,7 +41,7 @@ class CelExpressions:
             raise _invalid(expression, f"its text or its variables are no JSON ({error})") from error
         if len(request) > MAX_VARIABLES:
             raise _invalid(expression, f"the outputs it sees are over {MAX_VARIABLES >> 20} MiB; depend on fewer")
-        async with self._turn:
+        async with self._worker.turn:
             answer = await self._answer(expression, request)
         if "error" in answer:
             raise _invalid(expression, answer["error"])
@@ -59,60 +51,13 @@ class CelExpressions:
     async def _answer(self, expression: str, request: bytes) -> dict[str, Any]:
         """A worker that died of something else than this request is replaced once before the request is blamed."""
         for _ in range(2):
-            try:
-                async with asyncio.timeout(ANSWER_SECONDS):
-                    line, code = await self._exchange(request)
-            except TimeoutError as error:
-                await self._kill()
-                raise Unavailable(
-                    f"the worker for conditions did not answer within {ANSWER_SECONDS:.0f} s; it is tried again"
-                ) from error
-            except OSError as error:
-                await self._kill()
-                raise Unavailable(f"no worker for conditions can be started: {error}") from error
-            except BaseException:
-                await self._kill()  # its answer would be taken for that of the next request
-                raise
+            line, code = await self._worker.exchange(request)
             if line:
                 answer: dict[str, Any] = orjson.loads(line)
                 return answer
-            if code == _TIMED_OUT:
+            if code == TIMED_OUT:
                 raise _invalid(expression, f"it takes more than {CPU_SECONDS} s of CPU time; write it more simply")
         raise _invalid(expression, "its evaluation ends the process (too much memory?); write it more simply")
-
-    async def _exchange(self, request: bytes) -> tuple[bytes, int | None]:
-        """One line there and one back; no line and the exit code when the worker has died."""
-        process = await self._worker()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        with contextlib.suppress(ConnectionError):
-            process.stdin.write(request + b"\n")
-            await process.stdin.drain()
-        line = await process.stdout.readline()
-        if line.endswith(b"\n"):
-            return line, None
-        code = await process.wait()
-        await self._kill()
-        return b"", code
-
-    async def _worker(self) -> Process:
-        if self._process is None or self._process.returncode is not None:
-            await self._kill()
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-I", "-m", "triplane.adapters.cel.worker",
-                stdin=PIPE, stdout=PIPE, env={}, cwd="/", start_new_session=True,
-            )  # fmt: skip
-        return self._process
-
-    async def _kill(self) -> None:
-        process, self._process = self._process, None
-        if process is None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        if process.stdin is not None:
-            process.stdin.close()
-        await process.wait()
 
 
 def _invalid(expression: str, why: str) -> InvalidExpression:

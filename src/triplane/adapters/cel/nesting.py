@@ -1,4 +1,4 @@
-"""How deeply the comprehensions of a checked CEL expression are nested.
+"""How deeply the comprehensions of a checked CEL expression are nested, and which declared names it uses.
 
 Each level multiplies the work by the length of a list, and CEL in C++ has no cost limit of its own. The checked
 expression is read in the wire form of ``cel.expr.CheckedExpr`` (github.com/google/cel-spec, proto/cel/expr): the
@@ -13,6 +13,10 @@ _ANY_VALUE: Final = 2
 """``google.protobuf.Any.value``: how the expression is wrapped."""
 _CHECKED_EXPR: Final = 4
 """``CheckedExpr.expr``"""
+_REFERENCES: Final = 2
+"""``CheckedExpr.reference_map``: entries of (1: expression id, 2: ``Reference``, whose field 1 is the name)"""
+_UNUSED: Final = b"#unused"
+"""``Comprehension.iter_var`` of ``cel.bind`` and ``optMap``: they loop over nothing. No source can spell it."""
 _COMPREHENSION: Final = 9
 """``Expr.comprehension_expr``"""
 _LEAVES: Final = frozenset({3, 4})
@@ -44,10 +48,19 @@ def nesting(checked: bytes) -> int:
                 continue
             if field not in _INNER and field != _STRUCT:
                 raise UnknownForm(f"field {field} of an expression is unknown")
-            inside = depth + (field == _COMPREHENSION)
+            inside = depth + (field == _COMPREHENSION and _UNUSED not in _chosen(value, (1,)))
             deepest = max(deepest, inside)
             pending += [(child, inside) for child in _children(field, value)]
     return deepest
+
+
+def names(checked: bytes) -> frozenset[str]:
+    """The variables and functions' declared names that the expression uses. Raises ``UnknownForm``."""
+    found: set[str] = set()
+    for entry in _chosen(_only(checked, _ANY_VALUE), (_REFERENCES,)):
+        for reference in _chosen(entry, (2,)):
+            found.update(name.decode() for name in _chosen(reference, (1,)))
+    return frozenset(found)
 
 
 def _only(message: bytes, wanted: int) -> bytes:

@@ -1,37 +1,24 @@
-"""The process that compiles and evaluates; it may be killed at any time, and kills itself over its CPU limit.
+"""The process that compiles and evaluates conditions.
 
-One JSON document a line on standard input, one answer a line on standard output, until the input ends. The limit is
-CPU time (``ITIMER_PROF``: the kernel ends the process when it is used up), so that a machine under load fails nobody's
-condition. It holds nothing: no credentials, no connection, an empty environment.
+One JSON document a line on standard input, one answer a line on standard output, until the input ends.
 """
 
 import json
-import re
-import resource
-import signal
 import sys
 from functools import lru_cache
 from typing import Any, Final
 
 from cel_expr_python import cel
 
-from triplane.adapters.cel.limits import CPU_SECONDS, MAX_NESTING, MEMORY
-from triplane.adapters.cel.nesting import UnknownForm, nesting
+from triplane.adapters.cel.compiling import Refused, compiled, confine, limited, plain
+from triplane.adapters.cel.limits import CPU_SECONDS
 
-_FRAME: Final = re.compile(r"^(?:[A-Z_]+: )*(?:<input>:)?| \[[A-Z_]+\]$")
 _INT64: Final = range(-(1 << 63), 1 << 63)
-
-
-class Refused(ValueError):
-    """The expression cannot be used; says why."""
 
 
 def main() -> int:
     """Answer until standard input ends."""
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
+    confine()
     for line in sys.stdin.buffer:
         sys.stdout.write(json.dumps(answer(line)) + "\n")
         sys.stdout.flush()
@@ -41,17 +28,15 @@ def main() -> int:
 def answer(line: bytes) -> dict[str, Any]:
     """``{"value": bool}`` (None for a check), or ``{"error": why}``."""
     request = json.loads(line, parse_int=_integer)
-    signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     try:
-        expression = _compiled(request["expression"])
-        variables = request.get("variables")
-        return {"value": None if variables is None else _value(expression, variables)}
+        with limited(CPU_SECONDS):
+            expression = _compiled(request["expression"])
+            variables = request.get("variables")
+            return {"value": None if variables is None else _value(expression, variables)}
     except Refused as refusal:
         return {"error": str(refusal)}
     except MemoryError:
         return {"error": "it needs too much memory"}
-    finally:
-        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _integer(text: str) -> int | float:
@@ -68,41 +53,20 @@ def _environment() -> cel.Env:
 
 @lru_cache(maxsize=512)
 def _compiled(expression: str) -> cel.Expression:
-    try:
-        compiled = _environment().compile(expression)
-    except RuntimeError as error:
-        raise Refused(_plain(str(error))) from error
-    kind = compiled.return_type()
-    if kind not in (cel.Type.BOOL, cel.Type.DYN):
-        raise Refused(f"its value is of type {kind.name()}, not bool; compare it with something")
-    try:
-        depth = nesting(compiled.serialize())
-    except UnknownForm as error:
-        raise Refused(f"its cost cannot be bounded: {error}; write it more simply") from error
-    if depth > MAX_NESTING:
-        raise Refused(
-            f"{depth} comprehensions (all, exists, exists_one, filter, map) are nested, {MAX_NESTING} are allowed"
-        )
-    return compiled
+    return compiled(_environment(), expression, cel.Type.BOOL)[0]
 
 
 def _value(expression: cel.Expression, variables: dict[str, Any]) -> bool:
     try:
         result = expression.eval(data=variables)
     except RuntimeError as error:
-        raise Refused(_plain(str(error))) from error
+        raise Refused(plain(str(error))) from error
     value = result.value()
     if result.type() == cel.Type.ERROR:
-        raise Refused(_plain(str(value)))
+        raise Refused(plain(str(value)))
     if not isinstance(value, bool):
         raise Refused(f"its value is of type {result.type().name()}, not bool; compare it with something")
     return value
-
-
-def _plain(message: str) -> str:
-    """The first complaint, without the frame around it."""
-    line = message.split("\n", 1)[0]
-    return _FRAME.sub("", line)[:400]
 
 
 if __name__ == "__main__":

@@ -6,9 +6,11 @@ A token is read again when its file changes or when the server refuses it, so ro
 
 import asyncio
 import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx
 
@@ -44,9 +46,44 @@ class Lookup:
             return found
         if answer.status_code == httpx.codes.NOT_FOUND and _names(answer, name):
             return None
-        what = f"reading {kind} {namespace}/{name}: the API server answered {answer.status_code}: {_said(answer)}"
-        refused = answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
-        raise (Forbidden if refused else Unavailable)(what)
+        raise _refused(answer, f"reading {kind} {namespace}/{name}")
+
+    async def fetch(self, path: str, query: Mapping[str, str | int]) -> dict[str, Any]:
+        """GET of a collection. Raises ``Unavailable``, ``Forbidden``."""
+        where = f"{path}?{urlencode(query)}"
+        answer = await self._send(where)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            self._read_at = 0
+            answer = await self._send(where)
+        if answer.is_success:
+            found: dict[str, Any] = answer.json()
+            return found
+        raise _refused(answer, f"reading {path}")
+
+    @asynccontextmanager
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, quiet: float
+    ) -> AsyncIterator[AsyncIterator[str] | None]:
+        """The lines of a watch until the server ends it; None when its resourceVersion is too old (410).
+
+        Raises ``Unavailable`` when it breaks, or says nothing for ``quiet`` seconds; ``Forbidden``.
+        """
+        client = await self._connected()
+        timeout = httpx.Timeout(SECONDS, read=quiet)
+        try:
+            async with client.stream("GET", f"{path}?{urlencode(query)}", timeout=timeout) as answer:
+                if answer.status_code == httpx.codes.GONE:
+                    yield None
+                elif answer.is_success:
+                    yield answer.aiter_lines()
+                else:
+                    await answer.aread()
+                    if answer.status_code == httpx.codes.UNAUTHORIZED:
+                        self._read_at = 0
+                    raise _refused(answer, f"watching {path}")
+        except httpx.HTTPError as error:
+            said = error if str(error) else type(error).__name__
+            raise Unavailable(f"the watch of {path} broke off: {said}") from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -96,6 +133,12 @@ class Lookup:
             authority=(_POD / "ca.crt").read_text(),
             certificate=None,
         )
+
+
+def _refused(answer: httpx.Response, what: str) -> Forbidden | Unavailable:
+    refused = answer.status_code in {httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN}
+    message = f"{what}: the API server answered {answer.status_code}: {_said(answer)}"
+    return Forbidden(message) if refused else Unavailable(message)
 
 
 def _said(answer: httpx.Response) -> str:

@@ -27,6 +27,9 @@ PLURALS: Mapping[str, str] = {
     "Agent": "agents",
     "Harness": "harnesses",
     "Capability": "capabilities",
+    "Guideline": "guidelines",
+    "Tool": "tools",
+    "Policy": "policies",
     "Workflow": "workflows",
     "AgentSession": "agentsessions",
     "Artifact": "artifacts",
@@ -97,22 +100,56 @@ class Reader:
         headers = {"Content-Type": "application/apply-patch+yaml"}
         return self._send("PATCH", f"{path}?{query}", content=json.dumps(manifest), headers=headers)
 
+    def create(self, manifest: Mapping[str, Any], *, manager: str) -> dict[str, Any]:
+        """Make one object as this caller; with ``generateName`` the server names it. Returns what it stored."""
+        if self._client is None:
+            argv = ["create", "--field-manager", manager, "--validate=strict", "-o", "json", "-f", "-"]
+            return self._kubectl(argv, stdin=json.dumps(manifest))
+        path = _collection(manifest["kind"], manifest["metadata"].get("namespace", "default"))
+        query = urlencode({"fieldManager": manager, "fieldValidation": "Strict"})
+        headers = {"Content-Type": "application/json"}
+        return self._send("POST", f"{path}?{query}", content=json.dumps(manifest), headers=headers)
+
+    def dry_run(self, manifest: Mapping[str, Any], *, update: bool) -> tuple[int, dict[str, Any]]:
+        """Ask the server what it would say to this create or replace (Kubernetes API concepts, "Dry-run"): HTTP status,
+        and the object or the ``metav1.Status``. Nothing is stored, whatever it says."""
+        if self._client is None:
+            return self._kubectl_dry_run(manifest, "replace" if update else "create")
+        metadata = manifest["metadata"]
+        path = _collection(manifest["kind"], metadata.get("namespace", "default"))
+        path += f"/{quote(metadata['name'], safe='')}" if update else ""
+        query = urlencode({"dryRun": "All", "fieldValidation": "Strict", "fieldManager": "triplane-why-denied"})
+        headers = {"Content-Type": "application/json"}
+        answer = self._request(
+            "PUT" if update else "POST", f"{path}?{query}", content=json.dumps(manifest), headers=headers
+        )
+        return answer.status_code, _json_of(answer)
+
+    def _kubectl_dry_run(self, manifest: Mapping[str, Any], verb: str) -> tuple[int, dict[str, Any]]:
+        """Without a status code: what kubectl says is all there is."""
+        try:
+            argv = [verb, "--dry-run=server", "--validate=strict", "-o", "json", "-f", "-"]
+            return 200, self._kubectl(argv, stdin=json.dumps(manifest))
+        except (Forbidden, NotFound, Unavailable) as error:
+            code = 403 if isinstance(error, Forbidden) else 422
+            return code, {"kind": "Status", "code": code, "message": str(error)}
+
     def _send(self, method: str, path: str, **kwargs: Any) -> dict[str, Any]:
+        answer = self._request(method, path, **kwargs)
+        body = _json_of(answer)
+        if answer.is_success:
+            return body
+        raise _error(answer.status_code, str(body.get("message") or answer.reason_phrase), self.access)
+
+    def _request(self, method: str, path: str, **kwargs: Any) -> httpx.Response:
         assert self._client is not None
         extensions = {"sni_hostname": self.access.tls_server_name} if self.access.tls_server_name else {}
         try:
-            answer = self._client.request(method, path, extensions=extensions, **kwargs)
+            return self._client.request(method, path, extensions=extensions, **kwargs)
         except httpx.HTTPError as error:
             raise Unavailable(
                 f"cannot reach the API server {self.access.server}: {error}; is it running (`triplane up`)?"
             ) from error
-        try:
-            body = answer.json()
-        except ValueError:
-            body = {"message": answer.text[:200]}
-        if answer.is_success and isinstance(body, dict):
-            return body
-        raise _error(answer.status_code, str(body.get("message") or answer.reason_phrase), self.access)
 
     def _kubectl(self, arguments: Sequence[str], stdin: str | None = None) -> dict[str, Any]:
         files = ":".join(str(path) for path in self.access.files)
@@ -130,6 +167,14 @@ class Reader:
             raise Forbidden(message) if "Forbidden" in message else Unavailable(message)
         loaded: dict[str, Any] = json.loads(done.stdout)
         return loaded
+
+
+def _json_of(answer: httpx.Response) -> dict[str, Any]:
+    try:
+        body = answer.json()
+    except ValueError:
+        body = None
+    return body if isinstance(body, dict) else {"message": answer.text[:200]}
 
 
 def _collection(kind: str, namespace: str | None) -> str:

@@ -193,6 +193,8 @@ def _matches(where: EventFilter, recorded: Recorded) -> bool:
     entry, subject = recorded.entry, recorded.entry["subject"]
     if where.uids and subject["uid"] not in where.uids:
         return False
+    if where.before is not None and recorded.seq >= where.before:
+        return False
     return (not where.types or entry["type"] in where.types) and all(
         wanted is None or wanted == found
         for wanted, found in (

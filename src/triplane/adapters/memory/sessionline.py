@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from triplane.domain.launch import ASKED_SECONDS, StoredPermit, held_by, pace_after
+from triplane.domain.launch import ASKED_SECONDS, Bar, StoredPermit, held_by, pace_after
 from triplane.domain.session import (
     LIVE_RUN_STATES,
     HeldBy,
@@ -106,6 +106,7 @@ class Line:
     def __init__(self, sessions: Mapping[str, KeptSession], now: datetime) -> None:
         self._sessions = sessions
         self._revisions: Counter[str] = Counter()
+        self._voids: dict[str, Bar] = {}
         self._limits: dict[str, tuple[int | None, datetime]] = {}
         self._pace = 0.0
         self._paced_at = now
@@ -121,9 +122,18 @@ class Line:
     def revoked(self, session: KeptSession, revision: int) -> None:
         self._revisions[session.offer.task_uid] = revision
 
-    def revision_of(self, session: KeptSession) -> int:
-        """The newest revocation that concerns the session."""
-        return self._revisions[session.offer.task_uid]
+    def void(self, namespace: str, bar: Bar, now: datetime) -> None:
+        """Note it for this namespace, or all (``""``); whose permit a runner had asked for is wanted again."""
+        for session in self._sessions.values():
+            asked = session.wanted_at is not None and namespace in ("", session.offer.namespace)
+            if asked and not session.wanted and self.usable(session, now):
+                session.want(now)
+        self._voids[namespace] = bar
+
+    def bar_of(self, session: KeptSession) -> Bar:
+        """What the permits of the session are held against."""
+        voids = (self._voids.get(namespace, Bar()) for namespace in ("", session.offer.namespace))
+        return Bar.newest(self._revisions[session.offer.task_uid], *voids)
 
     def pace(self, now: datetime, *, claims: int = 0) -> float:
         """The pace of claims now, after ``claims`` more."""
@@ -138,7 +148,7 @@ class Line:
         """It waits, with a valid permit."""
         if not session.waiting or not session.runs:
             return False
-        return session.permits[session.runs[-1].run].usable(self.revision_of(session), now)
+        return session.permits[session.runs[-1].run].usable(self.bar_of(session).revision, now)
 
     def next(self, now: datetime) -> KeptSession | None:
         """Who may be claimed: of the Graph with the fewest live runs, the oldest."""

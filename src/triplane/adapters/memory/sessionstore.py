@@ -4,21 +4,26 @@ No operation awaits between reading and writing, so each is one transaction as f
 concerned.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from triplane.adapters.memory.sessionline import KeptSession, Line, open_ones
+from triplane.adapters.memory.sessionline import KeptSession
+from triplane.adapters.memory.sessionnotes import Notes
+from triplane.adapters.memory.sessionquestions import Questions
+from triplane.adapters.memory.sessionreading import Reading
+from triplane.adapters.memory.sessionspending import Spending
 from triplane.adapters.wakeup import Wakeup
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_copy, json_text
-from triplane.domain.blob import check_blob_owner
 from triplane.domain.launch import (
+    Bar,
     ClaimRefusal,
     StoredPermit,
     check_limit,
     check_permit,
+    check_void,
     claim_of,
     decide_claim,
     decide_permit,
@@ -34,32 +39,20 @@ from triplane.domain.run import (
 from triplane.domain.session import (
     LIVE_RUN_STATES,
     Claim,
-    LiveRun,
     Offer,
-    OpenSession,
-    Outstanding,
     Permit,
     RecordReceipt,
     RunResult,
     RunState,
     RunView,
-    SessionView,
 )
-from triplane.errors import NotFound, PermitRefused
-from triplane.ports import Clock, Wakeups
+from triplane.domain.spending import larger
+from triplane.errors import PermitRefused
+from triplane.ports import Wakeups
 
 
-class MemorySessionStore:
+class MemorySessionStore(Reading, Spending, Questions, Notes):
     """``triplane.ports.SessionStore`` in this process; gone with it."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._sessions: dict[str, KeptSession] = {}
-        self._revision = 0
-        self._line = Line(self._sessions, clock.now())
-        self._cursors: dict[str, int] = {}
-        self._bells: set[Wakeup] = set()
-        self._blob_owners: set[tuple[str, str]] = set()
 
     async def offer(self, offer: Offer) -> bool:
         """See ``SessionStore.offer``."""
@@ -91,15 +84,6 @@ class MemorySessionStore:
         self._line.limit(session.offer.agent_uid, permit.agent_limit, decided_at)
         self._ring()
         return True
-
-    async def next_permit_counter(self, session_uid: str, run: int) -> int:
-        """See ``SessionStore.next_permit_counter``."""
-        view = self._run(session_uid, run)
-        return 1 if view is None else view.permit_counter + 1
-
-    async def outstanding(self, graph_uid: str) -> Outstanding:
-        """See ``SessionStore.outstanding``."""
-        return self._line.outstanding(graph_uid, self._clock.now())
 
     async def limit(self, agent_uid: str | None, most: int | None) -> None:
         """See ``SessionStore.limit``."""
@@ -166,7 +150,8 @@ class MemorySessionStore:
         view = self._known(session_uid, run)
         if not decide_finish(session_uid, view, result):
             return False
-        self._put(session_uid, replace(view, state=RunState.FINISHED, result=result, ended_at=self._now()))
+        used = larger(view.usage, result.usage)
+        self._put(session_uid, replace(view, state=RunState.FINISHED, result=result, usage=used, ended_at=self._now()))
         self._ring()
         return True
 
@@ -204,30 +189,13 @@ class MemorySessionStore:
         self._ring()
         return True
 
-    async def revocation_revision(self) -> int:
-        """See ``SessionStore.revocation_revision``."""
+    async def void_permits(self, namespace: str | None, reason: str) -> int:
+        """See ``SessionStore.void_permits``. Raises ``InvalidInput`` for an empty namespace or reason."""
+        check_void(namespace, reason)
+        self._revision += 1
+        self._line.void(namespace or "", Bar(self._revision, reason), self._clock.now())
+        self._ring()
         return self._revision
-
-    async def now(self) -> datetime:
-        """See ``SessionStore.now``."""
-        return self._clock.now()
-
-    async def get(self, session_uid: str, *, records: bool = False) -> SessionView | None:
-        """See ``SessionStore.get``."""
-        return self._view(session_uid, records=records)
-
-    async def get_many(self, session_uids: Sequence[str], *, records: bool = False) -> Mapping[str, SessionView]:
-        """See ``SessionStore.get_many``."""
-        views = {uid: self._view(uid, records=records) for uid in session_uids}
-        return {uid: view for uid, view in views.items() if view is not None}
-
-    async def live(self) -> list[LiveRun]:
-        """See ``SessionStore.live``."""
-        return [session.live_run() for session in self._sessions.values() if session.live]
-
-    async def wanted(self) -> list[str]:
-        """See ``SessionStore.wanted``."""
-        return [uid for uid, session in self._sessions.items() if session.wanted]
 
     async def pass_over(self, session_uid: str) -> None:
         """See ``SessionStore.pass_over``."""
@@ -242,37 +210,12 @@ class MemorySessionStore:
             session.waiting = True
             self._ring()
 
-    async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
-        """See ``SessionStore.open_sessions``."""
-        return open_ones(self._sessions.values(), task_uid)
-
     async def close_session(self, session_uid: str) -> None:
         """See ``SessionStore.close_session``."""
         session = self._sessions.get(session_uid)
         if session is not None:
             session.closed = True
             session.leave()
-
-    async def own_blob(self, namespace: str, digest: str) -> None:
-        """See ``SessionStore.own_blob``."""
-        check_blob_owner(namespace, digest)
-        self._blob_owners.add((namespace, digest))
-
-    async def owns_blob(self, namespace: str, digest: str) -> bool:
-        """See ``SessionStore.owns_blob``."""
-        return (namespace, digest) in self._blob_owners
-
-    async def disown_blob(self, digest: str) -> None:
-        """See ``SessionStore.disown_blob``."""
-        self._blob_owners = {owner for owner in self._blob_owners if owner[1] != digest}
-
-    async def cursor(self, name: str) -> int:
-        """See ``SessionStore.cursor``."""
-        return self._cursors.get(name, -1)
-
-    async def set_cursor(self, name: str, seq: int) -> None:
-        """See ``SessionStore.set_cursor``."""
-        self._cursors[name] = max(seq, self._cursors.get(name, -1))
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[Wakeups]:
@@ -287,23 +230,12 @@ class MemorySessionStore:
     async def close(self) -> None:
         """Nothing to close."""
 
-    def _ring(self) -> None:
-        for bell in self._bells:
-            bell.ring()
-
-    def _now(self) -> str:
-        return self._text(self._clock.now())
-
-    @staticmethod
-    def _text(time: datetime) -> str:
-        return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
     def _refusal(self, session: KeptSession | None, run: int) -> ClaimRefusal | None:
         return decide_claim(
             self._view(session.offer.session_uid) if session else None,
             run,
             session.permits.get(run) if session else None,
-            revision=self._line.revision_of(session) if session else 0,
+            bar=self._line.bar_of(session) if session else Bar(),
             now=self._clock.now(),
         )
 
@@ -324,47 +256,3 @@ class MemorySessionStore:
 
     def _end(self, session_uid: str, view: RunView, state: RunState, reason: str) -> None:
         self._put(session_uid, replace(view, state=state, end_reason=reason, ended_at=self._now()))
-
-    def _put(self, session_uid: str, view: RunView) -> None:
-        self._sessions[session_uid].runs[view.run - 1] = view
-
-    def _run(self, session_uid: str, run: int) -> RunView | None:
-        session = self._sessions.get(session_uid)
-        return session.runs[run - 1] if session and 1 <= run <= len(session.runs) else None
-
-    def _known(self, session_uid: str, run: int) -> RunView:
-        view = self._run(session_uid, run)
-        if view is None:
-            raise NotFound(f"session {session_uid} has no run {run}: it was never permitted")
-        return view
-
-    def _live_runs(self) -> Iterator[tuple[str, RunView]]:
-        for uid, session in self._sessions.items():
-            if session.live:
-                yield uid, session.runs[-1]
-
-    def _view(self, session_uid: str, *, records: bool = False) -> SessionView | None:
-        session = self._sessions.get(session_uid)
-        if session is None:
-            return None
-        return SessionView(
-            offer=replace(session.offer, work_order=json_copy(session.offer.work_order)),
-            runs=tuple(self._run_view(session, view) for view in session.runs),
-            revoked=session.revoked,
-            closed=session.closed,
-            record_digests=tuple((run, seq, digest) for (run, seq), digest in sorted(session.digests.items()))
-            if records
-            else (),
-            wanted=session.wanted,
-            held_by=self._line.held(session),
-            passed_over=session.claimable and not session.waiting,
-        )
-
-    def _run_view(self, session: KeptSession, view: RunView) -> RunView:
-        return replace(
-            view,
-            permit_expired=view.state is RunState.PERMITTED
-            and not session.permits[view.run].usable(self._line.revision_of(session), self._clock.now()),
-            facts=json_copy(view.facts),
-            run_inputs=json_copy(view.run_inputs),
-        )

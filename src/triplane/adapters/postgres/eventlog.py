@@ -260,6 +260,9 @@ def _select(origin: str, where: EventFilter, *, after: int) -> tuple[sql.Compose
         if value is not None:
             conditions.append(column + " = %s")
             values.append(value)
+    if where.before is not None:
+        conditions.append("seq < %s")
+        values.append(where.before)
     if where.uids:
         conditions.append("uid = ANY (%s)")
         values.append(sorted(where.uids))

@@ -11,7 +11,7 @@ from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any, Final
 
-from triplane.domain.launch import StoredPermit
+from triplane.domain.launch import Bar, StoredPermit
 from triplane.domain.session import (
     HeldBy,
     LiveRun,
@@ -26,19 +26,6 @@ from triplane.domain.session import (
     Usage,
 )
 
-OFFER_COLUMNS: Final = (
-    "session_uid",
-    "namespace",
-    "name",
-    "task_uid",
-    "graph_uid",
-    "agent_uid",
-    "agent_name",
-    "role",
-    "snapshot_digest",
-    "work_order",
-)
-
 _TIME = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"')"
 
 RUN_JSON: Final = f"""jsonb_build_object(
@@ -47,11 +34,15 @@ RUN_JSON: Final = f"""jsonb_build_object(
     'end_reason', r.end_reason, 'run_inputs', r.run_inputs, 'claimed_at', {_TIME.format("r.claimed_at")},
     'started_at', {_TIME.format("r.started_at")}, 'first_record_at', {_TIME.format("r.first_record_at")},
     'ended_at', {_TIME.format("r.ended_at")}, 'permitted_at', {_TIME.format("r.permitted_at")},
-    'permit_seconds', r.permit_seconds, 'revocation_revision', r.revocation_revision)"""
+    'permit_seconds', r.permit_seconds, 'revocation_revision', r.revocation_revision, 'usage', jsonb_build_array(
+    r.input_tokens, r.output_tokens, r.cost_minor_units))"""
 
-REVISION_OF_TASK: Final = """(SELECT coalesce(max(o.revoked_revision), 0) FROM sessions.sessions o
+_REVOKED = """(SELECT coalesce(max(o.revoked_revision), 0) FROM sessions.sessions o
     WHERE o.task_uid = s.task_uid)"""
-"""The newest revocation that concerns session ``s``."""
+_VOIDS = "FROM sessions.voids v WHERE v.namespace IN ('', s.namespace)"
+BAR: Final = f"greatest({_REVOKED}, (SELECT max(v.revision) {_VOIDS}))"
+"""The newest revocation or voiding that concerns session ``s`` (``triplane.domain.launch.Bar``)."""
+_VOIDED = f"(SELECT jsonb_agg(jsonb_build_array(v.revision, v.reason)) {_VOIDS})"
 
 _RECORDS = """(SELECT jsonb_agg(jsonb_build_array(c.run, c.sequence, c.digest) ORDER BY c.run, c.sequence)
     FROM sessions.records c WHERE c.session_uid = s.uid)"""
@@ -68,9 +59,9 @@ _HELD = """CASE WHEN s.waiting THEN (SELECT CASE
 def _session(records: str) -> str:
     return f"""
 SELECT s.uid, s.namespace, s.name, s.task_uid, s.graph_uid, s.agent_uid, s.agent_name, s.role,
-s.snapshot_digest, s.work_order, s.revoked, s.closed, coalesce((SELECT jsonb_agg({RUN_JSON} ORDER BY r.run)
+s.snapshot_digest, s.work_order, s.node_uid, s.revoked, s.closed, coalesce((SELECT jsonb_agg({RUN_JSON} ORDER BY r.run)
 FROM sessions.runs r WHERE r.session_uid = s.uid), '[]'), coalesce({records}, '[]'), s.wanted, s.waiting, {_HELD},
-{REVISION_OF_TASK}, clock_timestamp() FROM sessions.sessions s
+{_REVOKED}, coalesce({_VOIDED}, '[]'), clock_timestamp() FROM sessions.sessions s
 """
 
 
@@ -96,7 +87,8 @@ class SessionRow:
     """What one row of ``SESSION`` says."""
 
     def __init__(self, row: tuple[Any, ...]) -> None:
-        *offer, revoked, closed, runs, records, wanted, waiting, held, self.revision, self.now = row
+        *offer, revoked, closed, runs, records, wanted, waiting, held, revision, voids, self.now = row
+        self.bar = Bar.newest(revision, *(Bar(*void) for void in voids))
         self.permits: Mapping[int, StoredPermit] = {run["run"]: _permit(run) for run in runs}
         claimable = revoked is None and not closed and (not runs or runs[-1]["state"] == RunState.PERMITTED)
         self.view = SessionView(
@@ -111,7 +103,7 @@ class SessionRow:
         )
 
     def _run(self, run: Mapping[str, Any]) -> RunView:
-        usable = self.permits[run["run"]].usable(self.revision, self.now)
+        usable = self.permits[run["run"]].usable(self.bar.revision, self.now)
         return run_view(run, permit_expired=run["state"] == RunState.PERMITTED and not usable)
 
 
@@ -131,6 +123,7 @@ def run_view(run: Mapping[str, Any], *, permit_expired: bool = False) -> RunView
     """A ``RUN_JSON`` object as a value."""
     known = {field.name: run[field.name] for field in fields(RunView) if field.name in run}
     known["state"] = RunState(run["state"])
+    known["usage"] = Usage(*run["usage"])
     known["result"] = None if run["result"] is None else result_from_json(run["result"])
     return RunView(**known, permit_expired=permit_expired)
 

@@ -7,13 +7,10 @@ therefore what is live, and a limit is never exceeded; a revocation comes before
 
 from typing import Final
 
-from triplane.adapters.postgres.sessionrows import REVISION_OF_TASK
-
-CHANNEL: Final = "triplane_sessions"
-RING: Final = f"SELECT pg_notify('{CHANNEL}', '')"
+from triplane.adapters.postgres.sessionrows import BAR
 
 _USABLE = f"""r.state = 'permitted' AND r.permitted_at <= clock_timestamp() AND clock_timestamp() < r.permitted_at +
-make_interval(secs => r.permit_seconds) AND r.revocation_revision >= {REVISION_OF_TASK}"""
+make_interval(secs => r.permit_seconds) AND r.revocation_revision >= {BAR}"""
 
 # Counted under the claim's lock: nothing becomes live beside it.
 _COUNTS = """
@@ -27,9 +24,10 @@ _FREE = "NOT EXISTS (SELECT 1 FROM held h WHERE h.agent_uid IN ('', s.agent_uid)
 
 OFFER: Final = """
 INSERT INTO sessions.sessions
-    (uid, namespace, name, task_uid, graph_uid, agent_uid, agent_name, role, snapshot_digest, work_order)
+    (uid, namespace, name, task_uid, graph_uid, agent_uid, agent_name, role, snapshot_digest, work_order,
+    node_uid)
 VALUES (%(session_uid)s, %(namespace)s, %(name)s, %(task_uid)s, %(graph_uid)s, %(agent_uid)s, %(agent_name)s,
-    %(role)s, %(snapshot_digest)s, %(work_order)s::jsonb)
+    %(role)s, %(snapshot_digest)s, %(work_order)s::jsonb, %(node_uid)s)
 ON CONFLICT (uid) DO NOTHING
 """
 PERMIT: Final = """
@@ -133,7 +131,8 @@ UPDATE sessions.runs SET records = %s, first_record_at = coalesce(first_record_a
 WHERE session_uid = %s AND run = %s
 """
 FINISH: Final = """
-UPDATE sessions.runs SET state = 'finished', result = %s::jsonb, ended_at = clock_timestamp()
+UPDATE sessions.runs SET state = 'finished', result = %s::jsonb, ended_at = clock_timestamp(), input_tokens = %s,
+    output_tokens = %s, cost_minor_units = %s
 WHERE session_uid = %s AND run = %s
 """
 LOSE: Final = """
@@ -154,10 +153,20 @@ UPDATE sessions.sessions SET revoked = %s, waiting = false, wanted = false,
     revoked_revision = (SELECT revision + 1 FROM sessions.revocation)
 WHERE uid = %s AND revoked IS NULL
 """
-BUMP: Final = "UPDATE sessions.revocation SET revision = revision + 1"
+BUMP: Final = "UPDATE sessions.revocation SET revision = revision + 1 RETURNING revision"
 REVOKE_RUN: Final = """
 UPDATE sessions.runs SET state = 'revoked', end_reason = %s, ended_at = clock_timestamp()
-WHERE session_uid = %s AND state IN ('claimed', 'started')
+WHERE session_uid = %s AND state IN ('claimed', 'started') RETURNING session_uid, run
+"""
+VOID: Final = """
+INSERT INTO sessions.voids (namespace, revision, reason) VALUES (%s, %s, %s)
+ON CONFLICT (namespace) DO UPDATE SET revision = excluded.revision, reason = excluded.reason
+"""
+# Before it is void: whose permit a runner had asked for gets another as soon as there may be one.
+WANT_AGAIN: Final = f"""
+UPDATE sessions.sessions s SET wanted = true, wanted_at = clock_timestamp()
+WHERE s.waiting AND NOT s.wanted AND s.wanted_at > 'epoch' AND %(namespace)s IN ('', s.namespace)
+    AND EXISTS (SELECT 1 FROM sessions.runs r WHERE r.session_uid = s.uid AND {_USABLE})
 """
 CLOSE: Final = "UPDATE sessions.sessions SET closed = true, waiting = false, wanted = false WHERE uid = %s"
 
@@ -172,13 +181,3 @@ UPDATE sessions.sessions SET waiting = true WHERE uid = %s AND NOT waiting AND N
 
 WANTED: Final = "SELECT uid FROM sessions.sessions WHERE wanted ORDER BY position"
 THESE: Final = "WHERE s.uid = ANY (%s)"
-
-OWN_BLOB: Final = "INSERT INTO sessions.blob_owners (namespace, digest) VALUES (%s, %s) ON CONFLICT DO NOTHING"
-OWNS_BLOB: Final = "SELECT 1 FROM sessions.blob_owners WHERE namespace = %s AND digest = %s"
-DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s"
-
-CURSOR: Final = "SELECT seq FROM sessions.cursors WHERE name = %s"
-SET_CURSOR: Final = """
-INSERT INTO sessions.cursors AS c (name, seq) VALUES (%s, %s)
-ON CONFLICT (name) DO UPDATE SET seq = excluded.seq WHERE c.seq < excluded.seq
-"""

@@ -4,37 +4,29 @@ An operation locks what it decides on, reads it, asks the domain, applies. The s
 Claims and revocations come one after the other (see ``sessionsql``).
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any
-
-from psycopg import AsyncConnection
-from psycopg.rows import TupleRow
 
 from triplane.adapters.postgres import sessionsql as sql
-from triplane.adapters.postgres.bell import Bell
-from triplane.adapters.postgres.connection import Pool, translated
+from triplane.adapters.postgres.sessiondatabase import RING, Connection, locked_run, one
+from triplane.adapters.postgres.sessionnotes import Notes
+from triplane.adapters.postgres.sessionquestions import Questions
+from triplane.adapters.postgres.sessionreading import Reading
 from triplane.adapters.postgres.sessionrows import (
-    LIVE,
-    LOCKED_RUN,
-    OPEN,
     SESSION,
-    SESSION_WITH_RECORDS,
     SessionRow,
-    live_run,
-    open_session,
     result_to_json,
-    run_view,
 )
+from triplane.adapters.postgres.sessionspending import Spending, settle
 from triplane.audit.model import JsonObject
 from triplane.audit.plainjson import json_text
-from triplane.domain.blob import check_blob_owner
 from triplane.domain.launch import (
     ASKED_SECONDS,
     ClaimRefusal,
     check_limit,
     check_permit,
+    check_void,
     claim_of,
     decide_claim,
     decide_permit,
@@ -44,33 +36,19 @@ from triplane.domain.launch import (
 from triplane.domain.run import INSTANCE_REPLACED, decide_finish, decide_record, decide_renewal, decide_start
 from triplane.domain.session import (
     Claim,
-    LiveRun,
     Offer,
-    OpenSession,
-    Outstanding,
     Permit,
     RecordReceipt,
     RunResult,
-    RunView,
     SessionView,
 )
-from triplane.errors import NotFound, PermitRefused
-from triplane.failpoint import failpoint
+from triplane.domain.spending import larger
+from triplane.errors import PermitRefused
 from triplane.ports import Wakeups
 
-Connection = AsyncConnection[TupleRow]
-Params = Sequence[Any] | Mapping[str, Any]
 
-
-class PostgresSessionStore:
+class PostgresSessionStore(Reading, Spending, Questions, Notes):
     """``triplane.ports.SessionStore`` in schema ``sessions``."""
-
-    def __init__(self, pool: Pool) -> None:
-        """``pool`` is open and stays its opener's to close; wake-ups use one more connection to the same
-        place."""
-        self._pool = pool
-        assert isinstance(pool.conninfo, str)  # as make_pool gives it
-        self._bell = Bell(pool.conninfo, sql.CHANNEL)
 
     async def offer(self, offer: Offer) -> bool:
         """See ``SessionStore.offer``."""
@@ -85,11 +63,12 @@ class PostgresSessionStore:
             "role": offer.role,
             "snapshot_digest": offer.snapshot_digest,
             "work_order": json_text(offer.work_order),
+            "node_uid": offer.node_uid,
         }
         async with self._transaction(f"offer session {offer.session_uid}") as connection:
             made = (await connection.execute(sql.OFFER, values)).rowcount == 1
             if made:
-                await connection.execute(sql.RING)
+                await connection.execute(RING)
             return made
 
     async def permit(self, permit: Permit) -> bool:
@@ -116,24 +95,15 @@ class PostgresSessionStore:
             await connection.execute(sql.WAITS, (uid,))
             assert row is not None  # decide_permit has refused it otherwise
             await _limit(connection, row.view.offer.agent_uid, permit.agent_limit, permit.decided_at)
-            await connection.execute(sql.RING)
+            await connection.execute(RING)
             return True
-
-    async def next_permit_counter(self, session_uid: str, run: int) -> int:
-        """See ``SessionStore.next_permit_counter``."""
-        return int(await self._value(sql.COUNTER, session_uid, run) or 1)
-
-    async def outstanding(self, graph_uid: str) -> Outstanding:
-        """See ``SessionStore.outstanding``."""
-        ((permits, of_graph),) = await self._rows(sql.OUTSTANDING, {"graph": graph_uid})
-        return Outstanding(permits, of_graph)
 
     async def limit(self, agent_uid: str | None, most: int | None) -> None:
         """See ``SessionStore.limit``."""
         check_limit(most)
         async with self._transaction(f"limit the live runs of {agent_uid or 'all agents'}") as connection:
             if await _limit(connection, agent_uid or "", most, None):
-                await connection.execute(sql.RING)
+                await connection.execute(RING)
 
     async def claim(self, runner: str, instance: str) -> Claim | None:
         """See ``SessionStore.claim``."""
@@ -150,7 +120,7 @@ class PostgresSessionStore:
             ahead = lookahead(pace, waiting=claim is None)
             values = {"ahead": ahead, "taken": claim is not None, "asked_seconds": ASKED_SECONDS}
             if (await connection.execute(sql.WANT_AHEAD, values)).rowcount and claim is None:
-                await connection.execute(sql.RING)  # having taken one has rung already
+                await connection.execute(RING)  # having taken one has rung already
             return claim
 
     async def claim_run(self, session_uid: str, run: int, runner: str, instance: str) -> Claim:
@@ -161,7 +131,7 @@ class PostgresSessionStore:
             await connection.execute(sql.LOCK_RUN, (session_uid, run))
             row = await _session(connection, session_uid)
             refusal = (
-                decide_claim(row.view, run, row.permits.get(run), revision=row.revision, now=row.now)
+                decide_claim(row.view, run, row.permits.get(run), bar=row.bar, now=row.now)
                 if row
                 else ClaimRefusal("it was never offered")
             )
@@ -169,7 +139,7 @@ class PostgresSessionStore:
                 return await _take(connection, row.view, run, runner, instance, pace)
             if refusal is not None and refusal.wanted:
                 await connection.execute(sql.WANT, (session_uid,))
-                await connection.execute(sql.RING)
+                await connection.execute(RING)
         # Raised outside, so that what was noted as wanted is committed.
         why = refusal.why if refusal else ""
         raise PermitRefused(f"run {run} of session {session_uid} cannot be claimed: {why}")
@@ -178,10 +148,10 @@ class PostgresSessionStore:
         """See ``SessionStore.start``. Raises ``Conflict`` when the run is not live, ``NotFound``."""
         kept = json_text(facts)
         async with self._transaction(f"start run {run} of session {session_uid}") as connection:
-            if not decide_start(session_uid, await _locked_run(connection, session_uid, run)):
+            if not decide_start(session_uid, await locked_run(connection, session_uid, run)):
                 return False
             await connection.execute(sql.START, (kept, session_uid, run))
-            await connection.execute(sql.RING)
+            await connection.execute(RING)
             return True
 
     async def renew(self, session_uid: str, run: int, counter: int) -> str | None:
@@ -189,15 +159,15 @@ class PostgresSessionStore:
         async with self._transaction(f"renew run {run} of session {session_uid}") as connection:
             if (await connection.execute(sql.RENEW, (counter, session_uid, run))).rowcount:
                 return None
-            return decide_renewal(session_uid, await _locked_run(connection, session_uid, run))
+            return decide_renewal(session_uid, await locked_run(connection, session_uid, run))
 
     async def record(
         self, session_uid: str, run: int, sequence: int, digest: str, *, held_seconds: float = 0.0
     ) -> RecordReceipt:
         """See ``SessionStore.record``. Raises ``Conflict`` for a new segment of a run not live, ``NotFound``."""
         async with self._transaction(f"note segment {sequence} of session {session_uid}") as connection:
-            view = await _locked_run(connection, session_uid, run)
-            noted = await _one(connection, sql.RECORDED, session_uid, run, sequence)
+            view = await locked_run(connection, session_uid, run)
+            noted = await one(connection, sql.RECORDED, session_uid, run, sequence)
             receipt = decide_record(session_uid, view, sequence, digest, noted)
             if receipt.first:
                 await connection.execute(sql.RECORD, (session_uid, run, sequence, digest))
@@ -208,10 +178,14 @@ class PostgresSessionStore:
         """See ``SessionStore.finish``. Raises ``NotFound``."""
         kept = json_text(result_to_json(result))
         async with self._transaction(f"finish run {run} of session {session_uid}") as connection:
-            if not decide_finish(session_uid, await _locked_run(connection, session_uid, run), result):
+            view = await locked_run(connection, session_uid, run)
+            if not decide_finish(session_uid, view, result):
                 return False
-            await connection.execute(sql.FINISH, (kept, session_uid, run))
-            await connection.execute(sql.RING)
+            used = larger(view.usage, result.usage)
+            amounts = (used.input_tokens, used.output_tokens, used.cost_minor_units)
+            await connection.execute(sql.FINISH, (kept, *amounts, session_uid, run))
+            await settle(connection, [(session_uid, run)])
+            await connection.execute(RING)
             return True
 
     async def lose(self, session_uid: str, run: int, *, counter: int, reason: str) -> bool:
@@ -219,7 +193,8 @@ class PostgresSessionStore:
         async with self._transaction(f"lose run {run} of session {session_uid}") as connection:
             done = (await connection.execute(sql.LOSE, (reason, session_uid, run, counter))).rowcount == 1
             if done:
-                await connection.execute(sql.RING)
+                await settle(connection, [(session_uid, run)])
+                await connection.execute(RING)
             return done
 
     async def lose_instances(self, runner: str, keep_instance: str) -> list[tuple[str, int]]:
@@ -228,7 +203,8 @@ class PostgresSessionStore:
             cursor = await connection.execute(sql.LOSE_INSTANCES, (runner, keep_instance, INSTANCE_REPLACED))
             lost = sorted((uid, run) for uid, run in await cursor.fetchall())
             if lost:
-                await connection.execute(sql.RING)
+                await settle(connection, lost)
+                await connection.execute(RING)
             return lost
 
     async def revoke(self, session_uid: str, reason: str) -> bool:
@@ -238,39 +214,22 @@ class PostgresSessionStore:
             if not (await connection.execute(sql.REVOKE, (reason, session_uid))).rowcount:
                 return False
             await connection.execute(sql.BUMP)
-            await connection.execute(sql.REVOKE_RUN, (reason, session_uid))
-            await connection.execute(sql.RING)
+            cursor = await connection.execute(sql.REVOKE_RUN, (reason, session_uid))
+            await settle(connection, [(uid, run) for uid, run in await cursor.fetchall()])
+            await connection.execute(RING)
             return True
 
-    async def revocation_revision(self) -> int:
-        """See ``SessionStore.revocation_revision``."""
-        return int(await self._value(sql.REVISION))
-
-    async def now(self) -> datetime:
-        """See ``SessionStore.now``."""
-        found = await self._value("SELECT clock_timestamp()")
-        assert isinstance(found, datetime)
-        return found
-
-    async def get(self, session_uid: str, *, records: bool = False) -> SessionView | None:
-        """See ``SessionStore.get``."""
-        return (await self.get_many([session_uid], records=records)).get(session_uid)
-
-    async def get_many(self, session_uids: Sequence[str], *, records: bool = False) -> Mapping[str, SessionView]:
-        """See ``SessionStore.get_many``."""
-        if not session_uids:
-            return {}
-        query = (SESSION_WITH_RECORDS if records else SESSION) + sql.THESE
-        views = [SessionRow(row).view for row in await self._rows(query, (list(session_uids),))]
-        return {view.offer.session_uid: view for view in views}
-
-    async def live(self) -> list[LiveRun]:
-        """See ``SessionStore.live``."""
-        return [live_run(row) for row in await self._rows(LIVE)]
-
-    async def wanted(self) -> list[str]:
-        """See ``SessionStore.wanted``."""
-        return [row[0] for row in await self._rows(sql.WANTED)]
+    async def void_permits(self, namespace: str | None, reason: str) -> int:
+        """See ``SessionStore.void_permits``. Raises ``InvalidInput`` for an empty namespace or reason."""
+        check_void(namespace, reason)
+        where = namespace or ""
+        async with self._transaction(f"void the permits of {namespace or 'all namespaces'}") as connection:
+            await _lock(connection)
+            await connection.execute(sql.WANT_AGAIN, {"namespace": where})
+            revision = int(await one(connection, sql.BUMP))
+            await connection.execute(sql.VOID, (where, revision, reason))
+            await connection.execute(RING)
+            return revision
 
     async def pass_over(self, session_uid: str) -> None:
         """See ``SessionStore.pass_over``."""
@@ -281,44 +240,12 @@ class PostgresSessionStore:
         """See ``SessionStore.line_up``."""
         async with self._transaction(f"put session {session_uid} back in line") as connection:
             if (await connection.execute(sql.LINE_UP, (session_uid,))).rowcount:
-                await connection.execute(sql.RING)
-
-    async def open_sessions(self, task_uid: str | None = None) -> list[OpenSession]:
-        """See ``SessionStore.open_sessions``."""
-        of_task = "" if task_uid is None else "AND s.task_uid = %s "
-        values = () if task_uid is None else (task_uid,)
-        return [open_session(row) for row in await self._rows(f"{OPEN} {of_task}ORDER BY s.position", values)]
+                await connection.execute(RING)
 
     async def close_session(self, session_uid: str) -> None:
         """See ``SessionStore.close_session``."""
         async with self._transaction(f"close session {session_uid}") as connection:
             await connection.execute(sql.CLOSE, (session_uid,))
-
-    async def own_blob(self, namespace: str, digest: str) -> None:
-        """See ``SessionStore.own_blob``."""
-        check_blob_owner(namespace, digest)
-        with translated(f"note that {digest} was put in namespace {namespace}"):
-            async with self._pool.connection() as connection:  # one statement is a transaction by itself
-                await connection.execute(sql.OWN_BLOB, (namespace, digest))
-
-    async def owns_blob(self, namespace: str, digest: str) -> bool:
-        """See ``SessionStore.owns_blob``."""
-        return await self._value(sql.OWNS_BLOB, namespace, digest) is not None
-
-    async def disown_blob(self, digest: str) -> None:
-        """See ``SessionStore.disown_blob``."""
-        async with self._transaction(f"forget where {digest} was put") as connection:
-            await connection.execute(sql.DISOWN_BLOB, (digest,))
-
-    async def cursor(self, name: str) -> int:
-        """See ``SessionStore.cursor``."""
-        found = await self._value(sql.CURSOR, name)
-        return -1 if found is None else int(found)
-
-    async def set_cursor(self, name: str, seq: int) -> None:
-        """See ``SessionStore.set_cursor``."""
-        async with self._transaction(f"move the cursor {name}") as connection:
-            await connection.execute(sql.SET_CURSOR, (name, max(seq, -1)))
 
     @asynccontextmanager
     async def changes(self) -> AsyncIterator[Wakeups]:
@@ -329,23 +256,6 @@ class PostgresSessionStore:
     async def close(self) -> None:
         """Stop listening; the pool is its opener's."""
         await self._bell.close()
-
-    @asynccontextmanager
-    async def _transaction(self, action: str) -> AsyncIterator[Connection]:
-        with translated(action):
-            async with self._pool.connection() as connection, connection.transaction():
-                yield connection
-                failpoint("sessions.before_commit")
-            failpoint("sessions.after_commit")
-
-    async def _rows(self, query: str, parameters: Params = ()) -> Sequence[TupleRow]:
-        with translated("read the sessions"):
-            async with self._pool.connection() as connection:
-                return await (await connection.execute(query, parameters)).fetchall()
-
-    async def _value(self, query: str, *parameters: Any) -> Any:
-        rows = await self._rows(query, parameters)
-        return rows[0][0] if rows else None
 
 
 async def _lock(connection: Connection) -> float:
@@ -360,13 +270,13 @@ async def _take(connection: Connection, view: SessionView, run: int, runner: str
     values = {"uid": view.offer.session_uid, "run": run, "runner": runner, "instance": instance}
     await connection.execute(sql.TAKE, values)
     await connection.execute(sql.PACE, (pace_after(pace, 0.0, claims=1),))
-    await connection.execute(sql.RING)
+    await connection.execute(RING)
     return claim_of(view.offer, view.runs[run - 1], runner, instance)
 
 
 async def _limit(connection: Connection, agent_uid: str, most: int | None, decided_at: datetime | None) -> bool:
     """Note a limit where it is another than the one known; True if it was."""
-    if await _one(connection, sql.KNOWN_LIMIT, agent_uid) == most:
+    if await one(connection, sql.KNOWN_LIMIT, agent_uid) == most:
         return False
     return (await connection.execute(sql.LIMIT, (agent_uid, most, decided_at))).rowcount == 1
 
@@ -374,15 +284,3 @@ async def _limit(connection: Connection, agent_uid: str, most: int | None, decid
 async def _session(connection: Connection, uid: str) -> SessionRow | None:
     row = await (await connection.execute(SESSION + sql.THESE, ([uid],))).fetchone()
     return None if row is None else SessionRow(row)
-
-
-async def _locked_run(connection: Connection, uid: str, run: int) -> RunView:
-    row = await (await connection.execute(LOCKED_RUN, (uid, run))).fetchone()
-    if row is None:
-        raise NotFound(f"session {uid} has no run {run}: it was never permitted")
-    return run_view(row[0])
-
-
-async def _one(connection: Connection, query: str, *parameters: Any) -> Any:
-    row = await (await connection.execute(query, parameters)).fetchone()
-    return None if row is None else row[0]

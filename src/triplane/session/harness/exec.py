@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from triplane.domain.session import Usage
+from triplane.session.budget import Meter, Spent
 from triplane.session.execution import Execution
 from triplane.session.harness.protocol import MAX_LINE, Record, Reflection, parse, printed
 
@@ -20,8 +21,13 @@ _DRAIN_SECONDS = 10.0
 class Heard:
     """What the harness said that is not a journal record."""
 
-    usage: Usage = field(default_factory=Usage)
+    meter: Meter = field(default_factory=Meter)
     reflection: Reflection | None = None
+
+    @property
+    def usage(self) -> Usage:
+        """What it used, as the host counts."""
+        return self.meter.usage
 
 
 class Overtime(StrEnum):
@@ -37,6 +43,8 @@ class TimeLimits:
 
     whole: float
     idle: float | None = None
+    waits: Callable[[], bool] = lambda: False
+    """Whether it waits for us now (for a tool, or a person): then it is not idle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +54,8 @@ class Ended:
     exit_code: int
     overtime: Overtime | None
     heard: Heard
+    spent: Spent | None = None
+    """The amount of its budget that was spent, for which it was killed."""
 
 
 class _Silence:
@@ -71,19 +81,26 @@ class _Silence:
             self.broken()
 
 
-async def attend(execution: Execution, limits: TimeLimits, record: Callable[[Record], Awaitable[None]]) -> Ended:
-    """Listen until the program exits or its time is over, then kill what is left of its process tree.
+async def attend(
+    execution: Execution,
+    limits: TimeLimits,
+    record: Callable[[Record], Awaitable[None]],
+    meter: Meter | None = None,
+) -> Ended:
+    """Listen until the program exits, its time is over or its budget spent, then kill what is left of its process tree.
 
     ``record`` gets every journal record in the order of its stream and may wait: then so does the program, and its
     silence is not counted. When this returns, or is cancelled, no process of the tree is left.
     """
-    heard, silence = Heard(), _Silence()
+    meter = meter or Meter()
+    meter.start()
+    heard, silence = Heard(meter), _Silence()
     listeners = asyncio.gather(
         _hear_stdout(execution.stdout, heard, record, silence), _hear_stderr(execution.stderr, record)
     )
     try:
-        overtime = await _overtime(execution, limits, silence)
-        if overtime is not None:
+        overtime, spent = await _overtime(execution, limits, silence, meter)
+        if overtime is not None or spent is not None:
             await execution.kill()
         exit_code = await execution.wait()
         await execution.kill()
@@ -92,25 +109,34 @@ async def attend(execution: Execution, limits: TimeLimits, record: Callable[[Rec
         listeners.cancel()
         await asyncio.gather(listeners, return_exceptions=True)
         await execution.end()
-    return Ended(exit_code, overtime, heard)
+    # What it said with its last breath counts too.
+    return Ended(exit_code, overtime, heard, spent or (meter.overspent() if overtime is None else None))
 
 
-async def _overtime(execution: Execution, limits: TimeLimits, silence: _Silence) -> Overtime | None:
-    """Wait for the program; the limit it reached, or None when it has ended."""
+async def _overtime(
+    execution: Execution, limits: TimeLimits, silence: _Silence, meter: Meter
+) -> tuple[Overtime | None, Spent | None]:
+    """Wait for the program; the limit it reached, neither when it has ended."""
     ending = asyncio.ensure_future(execution.wait())
+    spending = asyncio.ensure_future(meter.until_spent())
     deadline = _now() + limits.whole
     try:
         while True:
             due, limit = deadline, Overtime.WHOLE
             if limits.idle is not None and (idle := silence.since_when() + limits.idle) < deadline:
                 due, limit = idle, Overtime.IDLE
-            await asyncio.wait({ending}, timeout=max(0.0, due - _now()))
+            await asyncio.wait({ending, spending}, timeout=max(0.0, due - _now()), return_when=asyncio.FIRST_COMPLETED)
+            if spending.done():
+                return None, spending.result()
             if ending.done():
-                return None
-            if limit is Overtime.WHOLE or (limits.idle is not None and _now() - silence.since_when() >= limits.idle):
-                return limit
+                return None, None
+            if limit is Overtime.IDLE and limits.waits():
+                silence.broken()
+            elif limit is Overtime.WHOLE or (limits.idle is not None and _now() - silence.since_when() >= limits.idle):
+                return limit, None
     finally:
         ending.cancel()
+        spending.cancel()
 
 
 def _now() -> float:
@@ -132,7 +158,7 @@ async def _hear_stdout(
     async for line, cut in lines(stream, silence.broken):
         said = printed("stdout", _text(line) + _CUT) if cut else parse(line)
         if isinstance(said, Usage):
-            heard.usage = said
+            heard.meter.reported(said)
         elif isinstance(said, Reflection):
             heard.reflection = said
         else:

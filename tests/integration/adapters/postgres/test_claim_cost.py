@@ -10,6 +10,7 @@ from tests.conftest import Database
 
 from triplane.adapters.postgres import sessionsql as sql
 from triplane.adapters.postgres.sessionrows import LIVE, OPEN, SESSION
+from triplane.adapters.postgres.sessionspending import SETTLE, SHARDS, SPENT
 
 FINISHED, WAITING, LIVE_RUNS = 10_000, 20, 4
 FILL = """
@@ -42,6 +43,11 @@ def crowded(database: Database) -> Iterator[psycopg.Connection]:
             connection.execute(FILL, values)
             if state is not None:
                 connection.execute(FILL_RUNS, values)
+        connection.execute(
+            "INSERT INTO sessions.spent SELECT uid, shard, 1, 1, 1, 1 FROM generate_series(0, %s) AS shard,"
+            " (SELECT task_uid FROM sessions.sessions UNION SELECT graph_uid FROM sessions.sessions) AS known (uid)",
+            (SHARDS - 1,),
+        )
         connection.execute("INSERT INTO sessions.limits VALUES ('a1', 3, now()), ('', 50, now())")
         connection.execute("ANALYZE")
         yield connection
@@ -58,6 +64,9 @@ def crowded(database: Database) -> Iterator[psycopg.Connection]:
         pytest.param(OPEN + "ORDER BY s.position", {}, id="open sessions"),
         pytest.param(OPEN + "AND s.task_uid = %(task)s", {"task": "task-queued-3"}, id="open sessions of a task"),
         pytest.param(SESSION + "WHERE s.uid = ANY (%(uids)s)", {"uids": ["permitted-3"]}, id="one session"),
+        pytest.param(sql.WANT_AGAIN, {"namespace": "team"}, id="void permits"),
+        pytest.param(SPENT, {"uids": ["g1", "task-done-7"]}, id="what is spent"),
+        pytest.param(SETTLE, {"sessions": ["live-1"], "runs": [1]}, id="add what a run has spent"),
     ],
 )
 def test_a_statement_touches_only_what_waits_or_lives(

@@ -14,6 +14,7 @@ from triplane.adapters.postgres.connection import (
 )
 from triplane.adapters.postgres.migrate import migrate
 from triplane.adapters.postgres.roles import GROUPS, LOGINS, role_name
+from triplane.adapters.postgres.sessionstore import PostgresSessionStore
 from triplane.errors import InvalidInput, Unavailable
 
 
@@ -94,3 +95,38 @@ def test_a_missing_password_file_says_what_to_run(tmp_path) -> None:  # type: ig
 
     with pytest.raises(Unavailable, match="run `triplane up`"):
         dsn(Settings(home=tmp_path), "operator")
+
+
+async def test_what_was_spent_before_it_was_counted_is_counted(database: Database) -> None:
+    """0008 over sessions of before: of two runs that are over one has no result; a live one counts while it runs."""
+    with database.superuser() as admin:
+        admin.execute("DROP TABLE sessions.voids, sessions.spent, sessions.questions")
+        admin.execute("ALTER TABLE sessions.sessions DROP COLUMN node_uid")
+        for column in ("input_tokens", "output_tokens", "cost_minor_units"):
+            admin.execute(f"ALTER TABLE sessions.runs DROP COLUMN {column}")
+        admin.execute("UPDATE public.schema_revision SET version_num = '0007'")
+        admin.execute(
+            "INSERT INTO sessions.sessions (uid, namespace, name, task_uid, graph_uid, agent_uid, agent_name, role,"
+            " snapshot_digest, work_order) SELECT 's' || n, 'team', 's', 't' || n % 2, 'g', 'a', 'a', 'Producer', '',"
+            " '{}' FROM generate_series(1, 20) AS n"
+        )
+        usage = '{"input_tokens": 10, "output_tokens": 5, "cost_minor_units": 100000000000000000000}'
+        admin.execute(
+            "INSERT INTO sessions.runs (session_uid, run, state, permit_counter, revocation_revision,"
+            " authority_digest, policy_digest, permitted_at, permit_seconds, run_inputs, result, started_at, ended_at)"
+            " SELECT 's' || n, run, CASE WHEN run = 1 THEN 'lost' WHEN n > 18 THEN 'started' ELSE 'finished' END, 1,"
+            " 0, '', '', now(), 10, '{}', CASE WHEN run = 2 AND n <= 18 THEN"
+            f" jsonb_build_object('usage', '{usage}'::jsonb) END, now() - interval '1 minute',"
+            " CASE WHEN run = 1 OR n <= 18 THEN now() - interval '57.5 seconds' END"
+            " FROM generate_series(1, 20) AS n, generate_series(1, 2) AS run"
+        )
+    migrate(database.dsn("migrator"), database.server.passwords, database=database.name)
+    pool = make_pool(database.dsn("operator"), name="test")
+    await open_pool(pool)
+    try:
+        spent = await PostgresSessionStore(pool).spent(["g", "t0", "t1"])
+    finally:
+        await pool.close()
+    assert (spent["g"].tokens, spent["g"].cost_minor_units, spent["g"].sessions) == (18 * 15, 18 * (2**53 - 1), 20)
+    assert 38 * 2.5 + 2 * 60 <= spent["g"].seconds <= 38 * 2.5 + 2 * 70
+    assert spent["t0"].sessions == spent["t1"].sessions == 10

@@ -7,7 +7,8 @@ from cel_expr_python import cel
 from hypothesis import given
 from hypothesis import strategies as st
 
-from triplane.adapters.cel.nesting import UnknownForm, nesting
+from triplane.adapters.cel.nesting import UnknownForm, names, nesting
+from triplane.adapters.cel.policycode import plain_environment
 
 
 def checked(expression: str) -> bytes:
@@ -49,3 +50,25 @@ def test_an_unknown_part_of_an_expression_is_refused() -> None:
 def test_no_octets_lead_to_anything_but_a_count_or_a_refusal(octets: bytes) -> None:
     with contextlib.suppress(UnknownForm):
         assert nesting(octets) >= 0
+
+
+@pytest.mark.parametrize(
+    ("expression", "depth"),
+    [
+        pytest.param("cel.bind(a, 1, cel.bind(b, 2, cel.bind(c, 3, a + b + c == 6)))", 0, id="bindings are no loops"),
+        pytest.param("cel.bind(a, [1], a.all(x, a.all(y, x == y)))", 2, id="loops within a binding are"),
+        pytest.param("[1].all(x, cel.bind(y, [x], y.all(z, true)))", 2, id="also where a binding stands between them"),
+        pytest.param("object.?a.optMap(v, v.all(x, true)).orValue(true)", 1, id="an optional is no loop"),
+        pytest.param("{1: 2}.all(k, v, [1].exists(i, w, i == w))", 2, id="loops of two variables are"),
+    ],
+)
+def test_only_what_loops_is_counted(expression: str, depth: int) -> None:
+    assert nesting(bytes(plain_environment().compile(expression).serialize())) == depth
+
+
+def test_the_names_an_expression_uses_are_those_declared() -> None:
+    variables = {"variables.a": cel.Type.INT, "variables.b": cel.Type.INT, "object": cel.Type.DYN}
+    whole = cel.NewEnv(variables=variables).compile("variables.a == 1 && object.variables.b == 'variables.b'")
+    found = names(bytes(whole.serialize()))
+    assert "variables.a" in found
+    assert "variables.b" not in found

@@ -1,0 +1,35 @@
+"""What the session store keeps beside the sessions; twin of Postgres'."""
+
+from triplane.adapters.memory.sessionmemory import SessionMemory
+from triplane.domain.blob import check_blob_owner
+from triplane.ports import Clock
+
+
+class Notes(SessionMemory):
+    """Owners of blobs, and cursors."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._cursors: dict[str, int] = {}
+        self._blob_owners: set[tuple[str, str]] = set()
+
+    async def own_blob(self, namespace: str, digest: str) -> None:
+        """See ``SessionStore.own_blob``."""
+        check_blob_owner(namespace, digest)
+        self._blob_owners.add((namespace, digest))
+
+    async def owns_blob(self, namespace: str, digest: str) -> bool:
+        """See ``SessionStore.owns_blob``."""
+        return (namespace, digest) in self._blob_owners
+
+    async def disown_blob(self, digest: str) -> None:
+        """See ``SessionStore.disown_blob``."""
+        self._blob_owners = {owner for owner in self._blob_owners if owner[1] != digest}
+
+    async def cursor(self, name: str) -> int:
+        """See ``SessionStore.cursor``."""
+        return self._cursors.get(name, -1)
+
+    async def set_cursor(self, name: str, seq: int) -> None:
+        """See ``SessionStore.set_cursor``."""
+        self._cursors[name] = max(seq, self._cursors.get(name, -1))

@@ -1,0 +1,22 @@
+"""Voided permits, what was spent, and questions to people."""
+
+from importlib.resources import files
+
+from alembic import op
+
+from triplane.adapters.postgres.migrations import as_owner
+from triplane.adapters.postgres.roles import STORES_OWNER
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    script = files("triplane.adapters.postgres.migrations").joinpath("sql/0008_governance.sql").read_text()
+    with as_owner(STORES_OWNER):
+        # The driver's own cursor: the script has several statements.
+        connection = op.get_bind().connection.driver_connection
+        assert connection is not None
+        connection.execute(script)
