@@ -351,6 +351,27 @@ async def test_without_a_sandbox_only_who_knows_the_word_is_served() -> None:
     assert network.reached == [PUBLIC] * 2
 
 
+async def test_connections_without_end_take_no_descriptors_from_other_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(at_once=4)
+    async with proxied(Network({}), "granted.example", limits=limits) as port:
+        assert await _accepted_of(port, 100) <= 4 + egress._REFUSED_AT_ONCE
+    monkeypatch.setattr(egress, "_REFUSED_AT_ONCE", 10_000)  # accepted as they come
+    async with proxied(Network({}), "granted.example", limits=limits) as port:
+        assert await _accepted_of(port, 100) >= 100
+
+
+async def _accepted_of(port: int, many: int) -> int:
+    """Descriptors that so many silent connections cost whoever serves the port (this process has both ends)."""
+    before = len(os.listdir("/proc/self/fd"))
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(many)]
+    try:
+        await asyncio.sleep(0.3)
+        return len(os.listdir("/proc/self/fd")) - before - many
+    finally:
+        for client in clients:
+            client.close()
+
+
 async def test_limits_hold_and_say_so() -> None:
     network = Network({"granted.example": [[PUBLIC]]})
     limits = Limits(at_once=2, in_all=6, header_seconds=0.3)

@@ -14,6 +14,8 @@ from tests.unit.controllers.test_task_authority import entries, policy, running,
 from triplane.audit.model import EventFilter
 from triplane.domain.asrun import Documents, RunEntries, as_run, ids_of
 
+pytestmark = pytest.mark.attacks
+
 FORGED = "sha256:" + "0" * 64
 
 

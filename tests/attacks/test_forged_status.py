@@ -13,6 +13,8 @@ from tests.unit.controllers.test_task_authority import entries, policy, running,
 
 from triplane.controllers import launch_policies
 
+pytestmark = pytest.mark.attacks
+
 FORGED: dict[str, Any] = {
     "authority": {"mayUse": {"egress": ["*"]}}, "state": "completed", "phase": "Succeeded", "approved": True,
 }  # fmt: skip

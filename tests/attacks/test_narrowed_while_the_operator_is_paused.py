@@ -13,6 +13,8 @@ from triplane.adapters.memory import sessionstore
 from triplane.controllers import launch
 from triplane.domain.session import PERMIT_SECONDS
 
+pytestmark = pytest.mark.attacks
+
 WIDE = {"mayUse": {"egress": ["*"]}}
 
 

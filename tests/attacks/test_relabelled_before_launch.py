@@ -12,6 +12,8 @@ from triplane.controllers.key import Key
 from triplane.controllers.launch_policies import LaunchQuestion
 from triplane.errors import TriplaneError
 
+pytestmark = pytest.mark.attacks
+
 
 async def launched() -> MemoryWorld:
     """The index has the Task without the label; the API server has it with the label that a Policy forbids."""

@@ -9,6 +9,8 @@ from tests.unit.controllers.test_task_authority import running, world
 from triplane.api.authority import Grant
 from triplane.domain.authority import meet
 
+pytestmark = pytest.mark.attacks
+
 WIDE = {"mayUse": {"egress": ["*"], "secrets": ["**"], "paths": ["**:rw"]}}
 
 

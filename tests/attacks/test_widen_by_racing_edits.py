@@ -17,6 +17,8 @@ from triplane.domain import authority as lattice
 from triplane.domain.authority import Resolved
 from triplane.errors import TriplaneError
 
+pytestmark = pytest.mark.attacks
+
 WIDE = {"mayUse": {"egress": ["*"]}, "mayDelegate": {"egress": ["*"]}}
 NARROW = {"mayUse": {"egress": []}, "mayDelegate": {"egress": ["a.example"]}}
 

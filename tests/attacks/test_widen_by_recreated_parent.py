@@ -10,6 +10,8 @@ from tests.unit.controllers.test_task_authority import entries, world
 from triplane.controllers import launch
 from triplane.controllers.key import Key
 
+pytestmark = pytest.mark.attacks
+
 NARROW = {"authority": {"mayUse": {"egress": []}, "mayDelegate": {"egress": []}}}
 WIDE = {"authority": {"mayUse": {"egress": ["*"]}}}
 

@@ -14,6 +14,8 @@ from triplane.api.authority import Grant
 from triplane.domain.authority import BUILT_IN, Resolved, meet, whole
 from triplane.domain.warrant import Ceiling
 
+pytestmark = pytest.mark.attacks
+
 EVERYTHING: dict[str, Any] = {
     "mayUse": {"egress": ["0.0.0.0/0", "*"], "secrets": ["**"]},
     "mayDelegate": {"egress": ["0.0.0.0/0", "*"], "secrets": ["**"]},

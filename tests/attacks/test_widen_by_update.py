@@ -14,6 +14,8 @@ from triplane.api.authority import Authority
 from triplane.domain.authority import holds
 from triplane.domain.warrant import Ceiling, Holder, links
 
+pytestmark = pytest.mark.attacks
+
 LIMIT: dict[str, Any] = {
     "tools": ["files/read"], "capabilities": ["write"], "harnesses": ["h"], "models": ["small"],
     "egress": ["a.example"], "secrets": ["key"], "paths": ["data"],

@@ -11,6 +11,8 @@ from tests.unit.controllers.test_task_authority import running, world
 from triplane.admission.authority import AuthorityCheck
 from triplane.domain.warrant import Ceiling
 
+pytestmark = pytest.mark.attacks
+
 WIDE = {"mayUse": {"egress": ["*"], "secrets": ["**"]}}
 LIMIT = {"egress": ["a.example"], "secrets": ["key"]}
 TEMPLATE = stored("Workflow", "w", {"steps": [{"name": "s", **WORK, "authority": WIDE}]}, "mallory")

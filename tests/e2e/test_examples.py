@@ -158,10 +158,12 @@ def test_07_policies_deny_warn_and_audit(installed: Stack, people_in: str) -> No
         "Node",
         people_in,
         "sums",
-        lambda node: {name: step["state"] for name, step in steps_of(node).items()}
-        == {"modest": "completed", "curt": "completed", "greedy": "blocked"}
-        if node.get("status", {}).get("steps")
-        else False,
+        lambda node: (
+            {name: step["state"] for name, step in steps_of(node).items()}
+            == {"modest": "completed", "curt": "completed", "greedy": "blocked"}
+            if node.get("status", {}).get("steps")
+            else False
+        ),
         seconds=120,
     )
     assert condition(sums, "Succeeded")["status"] == "Unknown"
@@ -191,9 +193,7 @@ def test_07_policies_deny_warn_and_audit(installed: Stack, people_in: str) -> No
     assert [each["name"] for each in counts["says-when-done"]] == ["sums-curt"]
     assert "run 1 of sums-modest by adder" in {each["message"] for each in counts["who-adds"]}
 
-    logged = json.loads(
-        installed.triplane("log", "query", "-n", people_in, "--type", "policy.violated", "-o", "json")
-    )
+    logged = json.loads(installed.triplane("log", "query", "-n", people_in, "--type", "policy.violated", "-o", "json"))
     assert "tried" not in {item["entry"]["data"]["objectName"] for item in logged}, "a dry run leaves no trace"
 
     policy = next(obj for owner, obj in owned if obj["metadata"]["name"] == "few-retries")

@@ -105,7 +105,9 @@ def test_a_warning_goes_through_with_its_words(namespace: str, admin: Api, alice
 
     until(warned)
     assert answers[-1].status_code == 201
-    assert f"Policy {namespace}/rule validations[0]: not like this; ask ops@example.org" in answers[-1].headers["warning"]
+    assert (
+        f"Policy {namespace}/rule validations[0]: not like this; ask ops@example.org" in answers[-1].headers["warning"]
+    )
 
 
 def test_one_of_the_installation_binds_and_one_of_a_neighbour_does_not(

@@ -57,7 +57,7 @@ PathPattern = Annotated[
         pattern=r"^(\*\*|[A-Za-z0-9_*][A-Za-z0-9._*-]*(/[A-Za-z0-9_*][A-Za-z0-9._*-]*)*)(:rw)?$",
     ),
 ]
-"""A path under the folder the runner's owner shares; ``/**`` at the end is everything beneath; ``:rw`` may be written."""
+"""A path under the folder the runner's owner shares, and everything beneath; ``:rw`` may be written."""
 
 
 class Budget(Model):

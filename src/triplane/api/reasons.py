@@ -26,7 +26,9 @@ REASONS: Mapping[str, Reason] = {
     "AgentNotFound": Reason("An `agentRef` names an Agent that does not exist.", "whoever applies the Agent"),
     "CapabilityNotFound": Reason("A required Capability does not exist.", "whoever applies the Capability"),
     "ToolNotFound": Reason("`tools` names a Tool that does not exist.", "whoever applies the Tool"),
-    "ToolInvalid": Reason("The Tool cannot be offered as it is written; the message says why.", "whoever keeps the Tool"),
+    "ToolInvalid": Reason(
+        "The Tool cannot be offered as it is written; the message says why.", "whoever keeps the Tool"
+    ),
     "CapabilityVersionNotFound": Reason(
         "A required version of a Capability is not published, or all are archived.", "whoever keeps the Capability"
     ),
@@ -72,9 +74,7 @@ REASONS: Mapping[str, Reason] = {
         "left.",
         _OPERATOR,
     ),
-    "AuthorityExpired": Reason(
-        "The time for which authority was given is over.", "whoever the message names"
-    ),
+    "AuthorityExpired": Reason("The time for which authority was given is over.", "whoever the message names"),
     "PolicyWarning": Reason("A Policy warns of what was launched; it goes on.", "whoever the Policy names"),
     "NoIndependentApprover": Reason(
         "Everybody who may give leave to launch controls the Agent.", "whoever names somebody else in `approval.people`"

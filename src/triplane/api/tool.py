@@ -58,7 +58,7 @@ class HttpServer(Model):
         Field(
             max_length=1024,
             pattern=r"^https?://[A-Za-z0-9.\[\]:-]+(/[!-~]*)?$",
-            description="Its endpoint; plain http only on loopback. The session's egress authority must grant the host.",
+            description="Its endpoint; plain http only on loopback. The session's authority must grant the host.",
         ),
     ]
     token: Annotated[

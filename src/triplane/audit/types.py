@@ -370,7 +370,7 @@ TYPES: Final[Mapping[str, EventType]] = {
         ),
         _type(
             "policy.violated",
-            "A rule of a Policy did not hold; what it says and the object's spec are the blobs. Tried again: once here.",
+            "A rule of a Policy did not hold; what it says and the object's spec are blobs. Tried again: once here.",
             n="generation of the Policy",
             key="digest of what was violated",
             required={

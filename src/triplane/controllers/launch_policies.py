@@ -16,7 +16,7 @@ from triplane.audit.digest import canonical_json
 from triplane.controllers.context import Context
 from triplane.controllers.observe import requester_of
 from triplane.controllers.policy import record_violations
-from triplane.domain.policy import WHOLE, PolicyDecision, PolicyRequest, decision
+from triplane.domain.policy import PolicyDecision, PolicyRequest, decision
 
 KEPT: Final = 4096
 
@@ -123,7 +123,7 @@ class LaunchPolicies:
             request = question.request()
             kept = await self._context.policies.decide(policies, request)
             await record_violations(self._context, kept, request)
-            if any(each.rule == WHOLE for each in kept.violations):
+            if kept.unsure:
                 return kept  # it could not be asked this time; the next time it may
             if len(self._kept) >= KEPT:
                 self._kept.clear()
@@ -160,4 +160,6 @@ def _fingerprint(obj: Object | None) -> object:
         return None
     metadata = obj["metadata"]
     labels, notes = metadata.get("labels") or {}, metadata.get("annotations") or {}
-    return metadata["uid"], metadata.get("generation", 1), tuple(sorted(labels.items())), tuple(sorted(notes.items()))
+    rest = repr([metadata.get(name) for name in ("ownerReferences", "finalizers", "deletionTimestamp")])
+    pairs = tuple(sorted(labels.items())), tuple(sorted(notes.items()))
+    return metadata["uid"], metadata.get("generation", 1), pairs, rest

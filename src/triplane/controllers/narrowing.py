@@ -4,7 +4,8 @@ Every launch decides on what the API server holds then; this is for permits that
 yet claimed. Without it they would live out their ten seconds.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
@@ -12,20 +13,25 @@ from triplane.controllers.key import Key
 KINDS: Final = frozenset({"Graph", "Node", "Agent", "Tool"})
 """Whose specs permits of others rest on. Policies do the same themselves (``controllers.policy``)."""
 
+SERVING: Final = frozenset({"Agent", "Harness", "Tool"})
+"""Without which nothing is begun: what was permitted on one that is gone is claimed no more."""
+
 
 class Narrowing:
-    """Remembers the generations it has seen; an operator that begins takes back everything once."""
+    """Remembers the generations it has seen."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._seen: dict[str, int] = {}
 
-    async def begin(self) -> None:
-        """Whatever changed while no operator ran: no permit of that time is claimed any more."""
-        await self._context.sessions.void_permits(None, "OperatorStarted: what it rests on may have changed")
-        for kind in KINDS:
+    async def begin(self, logged: Mapping[str, tuple[int, bool]]) -> None:
+        """Void what was permitted before a change that came while no operator ran; ``logged`` is the newest generation
+        that is kept of each UID."""
+        for kind in sorted(KINDS):
             for obj in self._context.index.list(kind):
-                self._seen[obj["metadata"]["uid"]] = obj["metadata"].get("generation", 1)
+                metadata = obj["metadata"]
+                self._seen[metadata["uid"]] = logged.get(metadata["uid"], (1, False))[0]
+                await self.look(Key(kind, metadata["namespace"], metadata["name"]))
 
     async def look(self, key: Key) -> None:
         """Void the permits of the namespace if the object's spec is another than before. A new object voids
@@ -38,6 +44,11 @@ class Narrowing:
             await self._context.sessions.void_permits(key.namespace, f"{key.kind}Changed: {key.kind} {key.name}")
         self._seen[uid] = generation
 
-    def forget(self, uid: str) -> None:
-        """The object is gone."""
-        self._seen.pop(uid, None)
+    async def gone(self, kind: str, obj: Mapping[str, Any]) -> None:
+        """The object was deleted. Tasks under a Graph or Node that is gone are withdrawn, and so are their permits."""
+        metadata = obj["metadata"]
+        if kind in SERVING:
+            await self._context.sessions.void_permits(
+                metadata["namespace"], f"{kind}Deleted: {kind} {metadata['name']}"
+            )
+        self._seen.pop(metadata["uid"], None)

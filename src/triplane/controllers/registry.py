@@ -81,8 +81,20 @@ class Reconcilers:
         self.signing = OperatorKeys(keys, self._log)
         """Which key signs; whoever runs this lets it follow rotations."""
         self._context = Context(
-            cluster, index, self._log, sessions, graph, content, principal, clock, enqueue, expressions, policies,
-            contracts, self.signing, ceiling or Ceiling(),
+            cluster,
+            index,
+            self._log,
+            sessions,
+            graph,
+            content,
+            principal,
+            clock,
+            enqueue,
+            expressions,
+            policies,
+            contracts,
+            self.signing,
+            ceiling or Ceiling(),
             accounts or Accounts(),
         )
         self._observer = Observer(self._context)
@@ -190,12 +202,12 @@ class Reconcilers:
             await self._stop(kind, obj)
         if kind == "Policy":
             await self._policies.spread(obj)
+        await self._narrowing.gone(kind, obj)
         await self._observer.gone(obj)
         self._sessions.forget(uid)
         self._status.forget(uid)
         self._nodes.forget(uid)
         self._graphs.forget(uid)
-        self._narrowing.forget(uid)
         self._policies.forget(uid)
 
     async def _end(self, session_uid: str, reason: str) -> None:
@@ -208,10 +220,11 @@ class Reconcilers:
         """Find what was deleted while no operator ran: kept resources and open sessions whose object is no
         longer there. Call it once the index is complete."""
         await self._context.sessions.limit(None, self._max_concurrent_sessions)
-        await self._narrowing.begin()
         await self.project()
         index = self._context.index
-        for uid, (generation, gone) in (await self._context.graph.generations()).items():
+        kept = await self._context.graph.generations()
+        await self._narrowing.begin(kept)
+        for uid, (generation, gone) in kept.items():
             if gone:
                 continue
             self._observer.prime(uid, generation)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from triplane.api.meta import PHASE_OF
+from triplane.api.meta import PHASE_OF, Gate
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.launch_policies import LaunchPolicies
@@ -53,7 +53,9 @@ class TaskReconciler:
 
     async def _wait(self, key: Key, at: Gathered, plan: Plan) -> float | None:
         await self._applier.settle(at)
-        await self._pass_over(at, barred=plan.outlook.stalled is not None)
+        leave = plan.outlook.leave
+        gated = leave is not None and leave[0].gate is Gate.LAUNCH
+        await self._pass_over(at, barred=gated or plan.outlook.stalled is not None)
         if plan.outlook.stalled is not None:
             await self._note_stall(at, plan)
         again = await self._status.write(
@@ -67,13 +69,12 @@ class TaskReconciler:
 
     async def _pass_over(self, at: Gathered, *, barred: bool) -> None:
         """What was asked for but not now: others may go first. And a permit that was given before the Task was
-        suspended or barred: nobody takes it any more."""
+        suspended or barred, or leave to launch was asked for: nobody takes it any more."""
         for session in at.facts.sessions:
             view = session.view
             if view is None:
                 continue
-            run = view.last_run
-            permitted = view.in_line and run is not None and not run.permit_expired
+            permitted = view.in_line and view.last_run is not None
             if view.wanted or ((at.facts.suspended or barred) and permitted):
                 await self._context.sessions.pass_over(session.uid)
 

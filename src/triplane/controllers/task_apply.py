@@ -186,9 +186,7 @@ class TaskApplier:
         agent = next(item for item in plan.ancestors if item["metadata"]["uid"] == placement.agent_uid)
         assert at.graph is not None
         above = (at.obj, at.graph, at.node)
-        question = ask_about(
-            self._context, above, placement, agent, plan.warrant, at.facts.decisions, action.run
-        )
+        question = ask_about(self._context, above, placement, agent, plan.warrant, at.facts.decisions, action.run)
         ancestors = (*plan.ancestors, at.session_objects[action.session.name])
         await permit_run(
             self._context, LaunchGrounds(view.offer, action.run, run_inputs, ancestors, question), self._policies

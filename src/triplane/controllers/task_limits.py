@@ -11,6 +11,7 @@ from triplane.controllers.launch_policies import LaunchPolicies, LaunchQuestion,
 from triplane.controllers.task_plan import Object, SessionPlan
 from triplane.controllers.warrants import Warrants
 from triplane.domain.authority import AMOUNTS, Excess, amount, expired, holds, moment
+from triplane.domain.policy import PolicyDecision
 from triplane.domain.session import LIVE_RUN_STATES, RunState, Spent
 from triplane.domain.task_facts import Decisions, Placement, SessionFacts, StopSession
 from triplane.domain.task_runs import serving
@@ -18,6 +19,8 @@ from triplane.domain.warrant import Level, Warrant, lacking
 
 BUDGET_SECONDS: Final = 5.0
 """How often what sessions at work have spent is added up: together they may spend faster than each one's host sees."""
+UNSURE_SECONDS: Final = 15.0
+"""When Policies are asked again that could not be asked, or not to the end."""
 SHOWN: Final = 3
 SPENDING: Final[Mapping[Axis, str]] = {
     Axis.TOKENS: "tokens",
@@ -92,18 +95,22 @@ class LimitReader:
         spent = await self._spent(subjects)
         timed = any(item.warrant.effective.expires_at is not None for item in subjects)
         now = await self._context.sessions.now() if timed else None
-        barred, stops, budgets = {}, [], {}
+        barred, stops, budgets, unsure = {}, [], {}, False
         for item in subjects:
             found = None if item.live else _lacking(item)
             found = found or _over(item, now) or _overspent(item, spent)
-            found = found or await self._denied(item, (task, graph, node), decisions)
+            if found is None:
+                said = await self._asked(item, (task, graph, node), decisions)
+                unsure |= said.unsure
+                why = None if item.live and said.unasked else refusal(said)
+                found = ("PolicyDenied", why) if why is not None else None
             ended = _narrowed(item) or (found if item.live else None)
             if ended is not None and item.session is not None:
                 stops.append(StopSession(item.session, *ended))
             elif found is not None:
                 barred[item.placement.key] = found
             budgets[item.placement.key] = _left(item, spent)
-        return Limits(barred, tuple(stops), _again(subjects, now, spending=bool(spent)), budgets)
+        return Limits(barred, tuple(stops), _again(subjects, now, unsure=unsure, spending=bool(spent)), budgets)
 
     def _subjects(
         self,
@@ -119,8 +126,6 @@ class LimitReader:
         found = []
         for placement in ([producer] if producer is not None else []) + list(decisions.panel(round_)):
             agent = self._context.index.by_uid(placement.agent_uid)
-            if agent is None:
-                continue
             plan = plans.get(placement.key)
             session = serving(sessions, placement, plan.name if plan is not None else None)
             if session is not None and _done(session, placement):
@@ -128,7 +133,8 @@ class LimitReader:
             if plan is None and session is None:
                 continue
             held = plan.warrant if plan is not None else self._warrants.of(graph, node, task, agent)
-            found.append(Subject(placement, session, plan, held, agent))
+            # An Agent may be deleted while it works: what is above it limits its session all the same.
+            found.append(Subject(placement, session, plan, held, agent or gone_agent(placement, task)))
         return found
 
     async def _spent(self, subjects: Sequence[Subject]) -> Mapping[str, Spent]:
@@ -136,11 +142,10 @@ class LimitReader:
         uids = {level.holder.uid for item in subjects for level, grant in _purses(item) if _limited(grant)}
         return await self._context.sessions.spent(uids) if uids else {}
 
-    async def _denied(
+    async def _asked(
         self, item: Subject, above: tuple[Object, Object, Object | None], decisions: Decisions
-    ) -> tuple[str, str] | None:
-        said = refusal(await self._policies.foresee(question(item, above, decisions, self._context)))
-        return ("PolicyDenied", said) if said is not None else None
+    ) -> PolicyDecision:
+        return await self._policies.foresee(question(item, above, decisions, self._context))
 
 
 def question(
@@ -170,13 +175,24 @@ def ask_about(
         graph=above[1],
         node=above[2],
         agent=agent,
-        producer=context.index.by_uid(producer.agent_uid) if producer is not None else None,
+        producer=_stored_or_gone(context, producer, above[0]) if producer is not None else None,
         authority=warrant.effective,
         authority_digest=warrant.digest,
         role=placement.role,
         round=placement.round,
         run=run,
     )
+
+
+def gone_agent(placement: Placement, task: Object) -> Object:
+    """Of an Agent that was deleted what is still known. Policies must not take it for one that never was, and what
+    they ask of its spec fails."""
+    names = {"name": placement.agent_name, "namespace": task["metadata"]["namespace"], "uid": placement.agent_uid}
+    return {"kind": "Agent", "metadata": names}
+
+
+def _stored_or_gone(context: Context, placement: Placement, task: Object) -> Object:
+    return context.index.by_uid(placement.agent_uid) or gone_agent(placement, task)
 
 
 def _lacking(item: Subject) -> tuple[str, str] | None:
@@ -273,8 +289,8 @@ def _left(item: Subject, spent: Mapping[str, Spent]) -> dict[str, int]:
     return left
 
 
-def _again(subjects: Sequence[Subject], now: datetime | None, *, spending: bool) -> float | None:
-    waits = []
+def _again(subjects: Sequence[Subject], now: datetime | None, *, unsure: bool, spending: bool) -> float | None:
+    waits = [UNSURE_SECONDS] if unsure else []
     if now is not None:
         ends = (moment(item.warrant.effective.expires_at or "9999-12-31T00:00:00Z") for item in subjects)
         waits += [left for end in ends if 0 < (left := (end - now.astimezone(UTC)).total_seconds()) < 86400]

@@ -13,8 +13,8 @@ from triplane.controllers.task_plan import Object
 from triplane.domain.blob import how_to_put
 from triplane.domain.eligibility import Candidate
 from triplane.domain.lens import OF_FILES
-from triplane.domain.task_review import review_capability
 from triplane.domain.task_needs import InputFound
+from triplane.domain.task_review import review_capability
 from triplane.domain.tool import tool_problem
 from triplane.domain.workorder import ResolvedInput
 

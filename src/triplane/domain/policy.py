@@ -17,6 +17,9 @@ from triplane.errors import InvalidInput
 
 FAILED: Final = "EvaluationFailed"
 """Reason of a violation that says nothing but that the Policy could not be asked: it fails closed."""
+NOT_ASKED: Final = "NotAsked"
+"""The same of one that was not even tried, because of another object: no word on this one. It bars a launch too, but
+ends nothing that is at work."""
 WHOLE: Final = "policy"
 """Rule of a violation by a Policy that could not be asked at all."""
 _SEVERITY: Final = {Enforcement.DENY: 0, Enforcement.WARN: 1, Enforcement.AUDIT: 2}
@@ -97,6 +100,16 @@ class PolicyDecision:
     def denied(self) -> tuple[PolicyViolation, ...]:
         """Those that stand in the way."""
         return tuple(each for each in self.violations if each.enforcement is Enforcement.DENY)
+
+    @property
+    def unsure(self) -> bool:
+        """Whether some Policy could not be asked: the answer may be another the next time."""
+        return any(each.rule == WHOLE for each in self.violations)
+
+    @property
+    def unasked(self) -> bool:
+        """Whether nothing stands in the way but Policies that were not even tried."""
+        return all((each.rule, each.reason) == (WHOLE, NOT_ASKED) for each in self.denied)
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,8 @@ class Decisions:
     """In the order they were given."""
     asked: Mapping[str, Asked] = field(default_factory=dict)
     """Session UID to when leave to launch it was asked for."""
+    answered: Mapping[str, str] = field(default_factory=dict)
+    """Key of a leave that a person gave or refused (see ``Approval.key``) to the UID of their Review."""
     counted: frozenset[str] = frozenset()
     """UIDs of the Reviews that decided something, or helped to."""
     ended_at: str | None = None

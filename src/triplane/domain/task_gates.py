@@ -137,6 +137,9 @@ def answer_calls(facts: TaskFacts) -> AnswerCalls | None:
 def _void_on_calls(
     facts: TaskFacts, session: SessionFacts, named: Sequence[Question], item: PersonReview
 ) -> str | None:
+    if item.uid in facts.decisions.counted and not _answered_by(facts, session, named, item):
+        # Sessions count their calls alike, so the same call of the next one has the same name and digest.
+        return f"Review {item.name} has answered another call; this one needs a word of its own"
     placement = next(
         (
             placed
@@ -150,12 +153,18 @@ def _void_on_calls(
     people = set[str](named[0].approvers).intersection(*(question.approvers for question in named))
     matter = Matter(
         subjects=tuple(Subject(name=question.invocation, digest=question.digest) for question in named),
-        since=Moment(),
+        since=Moment(session.made_at),
         people=tuple(sorted(people)),
         where="the Tool's approvers",
         controllers=frozenset((placement.principal, placement.harness_principal)),
     )
     return void_for(item, matter)
+
+
+def _answered_by(facts: TaskFacts, session: SessionFacts, named: Sequence[Question], item: PersonReview) -> bool:
+    """Whether the log has it as the answer to these calls: a crash came before they were told."""
+    answered = facts.decisions.answered
+    return all(answered.get(f"{session.uid}.{question.invocation}") == item.uid for question in named)
 
 
 def calling(facts: TaskFacts, plan: Plan) -> Plan:

@@ -216,10 +216,13 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
     ended_at: str | None = None
     approvals: list[Approval] = []
     asked: dict[str, Asked] = {}
+    answered: dict[str, str] = {}
     counted: set[str] = set()
     for entry in entries:
         data = entry["data"]
         counted |= {item["reviewUid"] for item in (data, *data.get("reviews", ())) if item.get("reviewUid")}
+        if entry["type"] in ("approval.given", "approval.refused") and "reviewUid" in data:
+            answered[entry["id"].split("/", 3)[3]] = data["reviewUid"]
         if entry["type"] in _ENDS and ended_at is None:
             ended_at = entry.get("time")
         match entry["type"]:
@@ -262,6 +265,7 @@ def read_decisions(entries: Iterable[Mapping[str, Any]], texts: Mapping[str, Seq
         composed=composed,
         approvals=tuple(approvals),
         asked=asked,
+        answered=answered,
         counted=frozenset(counted),
         ended_at=ended_at,
     )

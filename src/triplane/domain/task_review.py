@@ -120,6 +120,8 @@ def _by_agents(facts: TaskFacts, quorum: Quorum, producer: Placement, people: in
     missing = quorum.seats - len(taken)
     if missing <= 0:
         return _Seats(tuple(plans), tuple(taken), None)
+    if instructed_by_producer(producer, facts.instructions_principal):
+        return _instructed(facts)  # whoever were placed now could not begin, and would count as having failed
     if facts.review_unmet is not None:
         return Plan(None, blocked(*facts.review_unmet))
     least = max(1, quorum.policy.reviewers - len(taken) - quorum.by_people - people)

@@ -4,6 +4,7 @@ What a call costs, how far it reaches and who may give leave to it is read from 
 host; that leave was given, from the store. Arguments and results are stored cleaned, as journals are.
 """
 
+import asyncio
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Final
@@ -81,7 +82,7 @@ async def ask(uid: str, run: RunNumber, request: Request, gateway: GatewayDep, c
     tool = _tool_of(view.offer, body)
     if tool.spec is None or not tool.spec.approvers:
         raise InvalidInput(f"{tool.key} asks for no leave: nobody is named who could give it")
-    subject = _subject(tool.key, body.arguments)
+    subject = await _subject(tool.key, body.arguments)
     if subject.redacted:
         raise Refusal(
             422,
@@ -115,7 +116,7 @@ async def begin(uid: str, run: RunNumber, request: Request, gateway: GatewayDep,
     view, _ = await live_run_of(gateway, claim)
     _belongs(body.invocation, run)
     tool = _tool_of(view.offer, body)
-    digest = await _keep(gateway, view, _subject(tool.key, body.arguments).octets)
+    digest = await _keep(gateway, view, (await _subject(tool.key, body.arguments)).octets)
     entry = tool_begun(view.offer, run, body.invocation, tool.key, digest, tool.egress)
     await record_news(gateway.backends.log, entry)
     return json_answer({"invocation": body.invocation})
@@ -129,9 +130,9 @@ async def invoked(uid: str, run: RunNumber, request: Request, gateway: GatewayDe
     view, _ = await live_run_of(gateway, claim)
     _belongs(body.invocation, run)
     tool = _tool_of(view.offer, body)
-    subject = _subject(tool.key, body.arguments)
+    subject = await _subject(tool.key, body.arguments)
     answered = await _leave_of(gateway, uid, body, tool)
-    cleaned = clean_json(body.output)
+    cleaned = await asyncio.to_thread(clean_json, body.output)
     call = Invocation(
         run=run,
         invocation=body.invocation,
@@ -139,7 +140,7 @@ async def invoked(uid: str, run: RunNumber, request: Request, gateway: GatewayDe
         status=body.status,
         leave=body.leave,
         input=await _keep(gateway, view, subject.octets),
-        output=await _keep(gateway, view, canonical_json(cleaned)),
+        output=await _keep(gateway, view, await asyncio.to_thread(canonical_json, cleaned)),
         egress=tool.egress,
         cost_minor_units=0 if body.status is CallStatus.REFUSED or tool.spec is None else tool.spec.cost_minor_units,
         milliseconds=body.milliseconds,
@@ -180,9 +181,15 @@ def _tool_of(offer: Offer, body: CallBody) -> _Called:
     return _Called(key_of(body.tool, body.operation), ToolSpec.model_validate(found["spec"]))
 
 
-def _subject(key: str, arguments: dict[str, Any]) -> _Subject:
-    cleaned = clean_json(arguments)
-    return _Subject(subject_document(key, cleaned), cleaned != arguments)
+async def _subject(key: str, arguments: dict[str, Any]) -> _Subject:
+    """In a thread, as all that goes over a whole report: what a model and its tools make of one may take a second to
+    clean, and everybody else's requests are served meanwhile."""
+
+    def made() -> _Subject:
+        cleaned = clean_json(arguments)
+        return _Subject(subject_document(key, cleaned), cleaned != arguments)
+
+    return await asyncio.to_thread(made)
 
 
 def _belongs(invocation: str, run: int) -> None:
@@ -200,7 +207,7 @@ async def _leave_of(gateway: Gateway, uid: str, body: InvocationBody, tool: _Cal
     """The question a person answered about this call. Raises ``Conflict`` where the store says otherwise than the host
     does: leave is what the store has, and for these arguments alone."""
     if body.leave not in (Leave.APPROVED, Leave.REJECTED):
-        made = body.status in (CallStatus.SUCCEEDED, CallStatus.TIMED_OUT)
+        made = body.status is not CallStatus.REFUSED
         if made and tool.spec is not None and needs_leave(tool.spec, body.operation):
             raise Conflict(f"{body.invocation}: {tool.key} was called without the leave that its Tool demands")
         return None

@@ -25,6 +25,7 @@ from triplane.domain.authority_egress import is_public_address
 from triplane.domain.egress import Address, Target, allowed, refusal, worth_resolving
 from triplane.session.connect import Refused, answer, read_head, requested
 from triplane.session.harness.protocol import Record
+from triplane.session.listeners import accept
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,8 @@ Connect = Callable[[Address, int], Awaitable[socket.socket]]
 """A connection to exactly this address; raises ``OSError``."""
 _CHUNK = 64 * 1024
 _LAST_WORD_SECONDS = 5.0
+_REFUSED_AT_ONCE = 16
+"""Connections beyond the limit that are told so at the same time; further ones are not accepted yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,21 +90,36 @@ class EgressProxy:
         self._threads: ThreadPoolExecutor | None = None
         self._resolve = resolve or self._system_resolve
         self._connect = connect or _system_connect
-        self._server: asyncio.Server | None = None
+        self._accepting: tuple[asyncio.Task[None], socket.socket] | None = None
         self._connections: set[asyncio.Task[None]] = set()
         self._asked = 0
 
     async def start(self) -> None:
         """Answer from now on."""
-        self._server = await asyncio.start_server(
-            self._accepted, sock=self._door.dup(), limit=self._limits.header_octets
-        )
+        slots = asyncio.Semaphore(self._limits.at_once + _REFUSED_AT_ONCE)
+
+        def take(connection: socket.socket) -> None:
+            task = asyncio.create_task(self._accepted(connection), name="egress")
+            self._connections.add(task)
+            task.add_done_callback(self._connections.discard)
+
+            def gone(_: object) -> None:
+                connection.close()  # for a task that never began
+                slots.release()
+
+            task.add_done_callback(gone)
+
+        own = self._door.dup()
+        self._accepting = asyncio.create_task(accept(own, slots, take), name="egress door"), own
 
     async def close(self) -> None:
         """End every connection, with its record, and answer no more. May be called again."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._accepting is not None:
+            accepting, own = self._accepting
+            self._accepting = None
+            accepting.cancel()
+            await asyncio.gather(accepting, return_exceptions=True)
+            own.close()
         for task in tuple(self._connections):
             task.cancel()
         await asyncio.gather(*self._connections, return_exceptions=True)
@@ -109,20 +127,19 @@ class EgressProxy:
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._threads = None
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections.add(task)
+    async def _accepted(self, connection: socket.socket) -> None:
+        try:
+            reader, writer = await asyncio.open_connection(sock=connection, limit=self._limits.header_octets)
+        except BaseException:
+            connection.close()
+            raise
         try:
             await self._serve(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
             pass  # the harness hung up, or the journal is full
-        except asyncio.CancelledError:
-            pass  # the run is over: swallowed, or asyncio's server would complain of it
         except Exception:  # a bug here must not look like the harness's network
             log.exception("the egress proxy failed on a connection")
         finally:
-            self._connections.discard(task)
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

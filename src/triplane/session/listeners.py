@@ -9,9 +9,10 @@ Without a sandbox the same names stand for free loopback ports of the machine, w
 serves on them must ask for a word that only the harness was told.
 """
 
+import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
 from triplane.errors import TriplaneError
@@ -21,6 +22,7 @@ PORTS: Mapping[str, int] = MappingProxyType({"proxy": 3128, "mcp": 3129})
 NONE = "-"
 """What the launcher is told where no door is wanted."""
 _BACKLOG = 128
+_PAUSE_SECONDS = 0.1
 
 
 class NoListener(TriplaneError):
@@ -72,6 +74,28 @@ def open_loopback(names: Sequence[str]) -> dict[str, socket.socket]:
         close(opened)
         raise NoListener(f"no loopback port can be opened: {error.strerror}") from error
     return opened
+
+
+async def accept(door: socket.socket, slots: asyncio.Semaphore, take: Callable[[socket.socket], None]) -> None:
+    """Accept for ever, one connection for each slot: whom there is no slot for waits in the kernel's queue, where the
+    runner has no descriptor in it. A program that connects without end so takes nothing from other runs.
+
+    ``take`` owns the connection, and releases the slot when it is closed.
+    """
+    loop = asyncio.get_running_loop()
+    door.setblocking(False)
+    while True:
+        await slots.acquire()
+        try:
+            connection, _ = await loop.sock_accept(door)
+        except OSError:  # it hung up before, or there is no descriptor for the moment
+            slots.release()
+            await asyncio.sleep(_PAUSE_SECONDS)
+        except BaseException:
+            slots.release()
+            raise
+        else:
+            take(connection)
 
 
 def close(doors: Mapping[str, socket.socket]) -> None:

@@ -25,7 +25,9 @@ NOBODY = 65534
 TMP_OCTETS = 1 << 30
 """Size of the private /tmp, and of /dev/shm."""
 LIMITS: Mapping[str, int] = {
-    "RLIMIT_CORE": 0,
+    # Not 0: that still hands a dump to a program (core(5), "Piping core dumps"), which lies outside of any sandbox and
+    # may keep the secrets in it. 1 is the kernel's own sign for none of either sort.
+    "RLIMIT_CORE": 1,
     "RLIMIT_NOFILE": 4096,
     "RLIMIT_NPROC": 4096,
     "RLIMIT_FSIZE": 1 << 30,
@@ -224,7 +226,9 @@ def filter_descriptor() -> int | None:
 def environment_descriptor(env: Mapping[str, str]) -> int:
     """A descriptor bubblewrap reads the environment from: its command line can be read by everybody on the machine
     (proc_pid_cmdline(5)), and some variables are secrets. Caller closes it."""
-    words = (word for name, value in env.items() for word in ("--setenv", name, value))
+    words = [word for name, value in env.items() for word in ("--setenv", name, value)]
+    if any("\0" in word for word in words):  # what follows it would be read as an option
+        raise ValueError("a variable holds NUL: no environment can")
     descriptor = os.memfd_create("environment")
     with os.fdopen(os.dup(descriptor), "wb") as file:
         file.write(b"".join(word.encode("utf-8", "surrogateescape") + b"\0" for word in words))

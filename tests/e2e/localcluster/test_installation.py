@@ -57,6 +57,16 @@ async def until_ended(pid: int | None) -> None:
             await asyncio.sleep(0.01)
 
 
+async def stranger(port: int) -> socket.socket:
+    """Takes the port as soon as the killed process, whose threads end one by one, has let go of it."""
+    async with asyncio.timeout(1):
+        while True:
+            try:
+                return socket.create_server(("127.0.0.1", port), reuse_port=False)
+            except OSError:
+                await asyncio.sleep(0.005)
+
+
 async def until_refused(server: ApiServer) -> None:
     """Until the webhook is asked again: a Workflow that is a cycle is refused by it."""
     step = {"name": "a", "objective": "x", "agentRef": {"name": "b"}, "dependsOn": ["a"]}
@@ -98,7 +108,7 @@ async def test_what_is_killed_starts_again_and_down_leaves_nothing(settings: Set
     port = urlsplit(address(settings.run)).port
     assert port is not None
     await until_ended(first["admission"])
-    with socket.create_server(("127.0.0.1", port), reuse_port=False):
+    with await stranger(port):
         await asyncio.sleep(1.0)
         found = await until_ready(settings)
         assert urlsplit(address(settings.run)).port != port

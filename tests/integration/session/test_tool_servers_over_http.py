@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gzip
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from tests.integration.session.toolbench import ToolBench, make_bench
 
 from triplane.session.given import SecretValue
 from triplane.session.tools.serving import ToolUnavailable
+
+PACKED = Response(gzip.compress(b"[" * (64 << 20)), media_type="application/json", headers={"Content-Encoding": "gzip"})
 
 
 class _Quiet(uvicorn.Server):
@@ -128,6 +131,7 @@ async def test_a_redirect_leads_nowhere(bench: ToolBench, real: Elsewhere) -> No
         pytest.param(Response("{", media_type="application/json"), "broke the protocol", id="half an object"),
         pytest.param(Response(b"x" * (5 << 20), media_type="application/json"), "more than", id="too much"),
         pytest.param(Response(b"x" * (9 << 20), media_type="text/event-stream"), "more than", id="an endless event"),
+        pytest.param(PACKED, "broke the protocol: not JSON", id="kilobytes that unpack to much more"),
         pytest.param(Response(status_code=202), "without an answer", id="nothing"),
     ],
 )
@@ -146,7 +150,8 @@ async def test_a_tools_process_reaches_what_the_session_may_and_no_more(bench: T
     """The registry's fetch server, which follows its environment to the session's proxy (127.0.0.1 is its own)."""
     program = bench.vendored("mcp-server-fetch", "mcp_server_fetch")
     spec = {
-        "stdio": {"program": program, "entrypoint": "serve.py", "args": ["--ignore-robots-txt", "--allow-private-ips"]}
+        "stdio": {"program": program, "entrypoint": "serve.py", "args": ["--ignore-robots-txt", "--allow-private-ips"]},
+        "egress": "External",
     }
 
     async def refusing(scope: Any, receive: Any, send: Any) -> None:
@@ -156,6 +161,9 @@ async def test_a_tools_process_reaches_what_the_session_may_and_no_more(bench: T
         url = f"https://127.0.0.2:{place.port}/page"
         async with bench.bed({"fetch": spec}) as bed:
             assert (await bed.call("fetch__fetch", url=url))["isError"]
+            assert not [record for record in bed.records if record.payload.get("axis") == "egress"]
+        async with bench.bed({"fetch": {**spec, "egress": "None"}}, egress=(f"127.0.0.2:{place.port}",)) as bed:
+            assert (await bed.call("fetch__fetch", url=url))["isError"], "its class says that nothing leaves"
             assert not [record for record in bed.records if record.payload.get("axis") == "egress"]
         async with bench.bed({"fetch": spec}, egress=(f"127.0.0.2:{place.port}",)) as bed:
             assert (await bed.call("fetch__fetch", url=url))["isError"], "it speaks no TLS"

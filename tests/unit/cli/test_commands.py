@@ -38,7 +38,9 @@ def test_help_imports_nothing_slow(slow: str) -> None:
         pytest.param(["tool", "calls", "x"], 2, "write task/NAME or session/NAME", id="calls of what is wrong usage"),
         pytest.param(["lineage", "x", "--up", "--down"], 2, "choose one of", id="lineage goes one way, or both"),
         pytest.param(["graph", "rebuild", "--check"], 2, "error: ", id="no database leaves no graph to rebuild"),
-        pytest.param(["review", "reject", "x"], 2, "needs a finding", id="a rejection without a finding is wrong usage"),
+        pytest.param(
+            ["review", "reject", "x"], 2, "needs a finding", id="a rejection without a finding is wrong usage"
+        ),
         pytest.param(["status"], 2, "no kubeconfig", id="no kubeconfig leaves nothing to talk to"),
         pytest.param(["log", "verify"], 2, "error: ", id="no database leaves nothing to verify"),
         pytest.param(["cluster", "status"], 1, "nothing was ever started", id="nothing running is not well"),

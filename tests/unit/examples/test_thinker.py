@@ -13,5 +13,5 @@ def test_it_adds_and_tells_what_it_has_used_after_every_number(tmp_path: Path) -
     }
     said = start(PROGRAMS / "thinker" / "main.py", order, tmp_path, {"TOKENS": "100"})
     assert [line["inputTokens"] for line in said if line["type"] == "usage"] == [100, 200, 300]
-    assert [line for line in said if line["type"] == "reflection"][0]["wentWell"] == ["3 numbers added for 300 tokens"]
+    assert next(line for line in said if line["type"] == "reflection")["wentWell"] == ["3 numbers added for 300 tokens"]
     assert (tmp_path / "sum.txt").read_text() == "8\n"

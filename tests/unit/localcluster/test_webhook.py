@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from triplane import endpoints
-from triplane.errors import Unavailable
-from triplane.localcluster.install import load_manifests
 from triplane.api.kinds import KINDS
 from triplane.api.policy import PolicyKind
+from triplane.errors import Unavailable
+from triplane.localcluster.install import load_manifests
 from triplane.localcluster.webhook import NAME, address, configuration, is_replica, mark, process_name
 
 AUTHORITY = b"-----BEGIN CERTIFICATE-----\n"

@@ -1,7 +1,7 @@
 """An agent that thinks about every number before it adds it, which costs: ``TOKENS`` of them, and ``SECONDS``.
 
-It reports what it has used as it goes on, as the protocol asks; nothing in it minds its budget. With ``HELPERS`` it lets
-processes of its own do the waiting, which ignore every signal they may.
+It reports what it has used as it goes on, as the protocol asks; nothing in it minds its budget. With ``HELPERS`` it
+lets processes of its own do the waiting, which ignore every signal they may.
 """
 
 import json

@@ -27,6 +27,7 @@ from triplane.api.text import GROUP, VERSION, plain_line
 from triplane.domain.admission import patterns
 from triplane.domain.policy import (
     FAILED,
+    NOT_ASKED,
     WHOLE,
     KnownPolicy,
     PolicyDecision,
@@ -85,7 +86,7 @@ class CelPolicies:
                 answers[place] = _failed(said)
             elif self._barred_until(policy, request) > asyncio.get_running_loop().time():
                 said = "it took too much on an object of this namespace a moment ago"
-                answers[place] = _failed(f"{said}; it is asked again within {BARRED_SECONDS:.0f} s")
+                answers[place] = _failed(f"{said}; it is asked again within {BARRED_SECONDS:.0f} s", NOT_ASKED)
         if len(answers) < len(asked):
             # One Policy at work must not keep the turn of another request longer than its own time.
             async with self._worker.turn:
@@ -226,8 +227,8 @@ def _leave_out(places: Sequence[int], answers: dict[int, Answer], by: str) -> No
         )
 
 
-def _failed(message: str) -> Answer:
-    return True, [(WHOLE, FAILED, message)]
+def _failed(message: str, reason: str = FAILED) -> Answer:
+    return True, [(WHOLE, reason, message)]
 
 
 def _wire(spec: PolicySpec) -> dict[str, Any]:

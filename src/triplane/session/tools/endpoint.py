@@ -9,14 +9,15 @@ import contextlib
 import hmac
 import json
 import socket
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
 from triplane.errors import TriplaneError
+from triplane.session.listeners import accept
 from triplane.session.tools import rpc
-from triplane.session.tools.host import ToolHost
+from triplane.session.tools.host import MAX_ARGUMENTS, ToolHost
 from triplane.session.tools.peer import PROTOCOL, UNDERSTOOD
 
 PATH: Final = "/mcp"
@@ -24,7 +25,9 @@ _PATIENCE_SECONDS: Final = 5.0
 """A call that takes longer is answered as a stream, so that no client takes the silence for the end."""
 _ALIVE_SECONDS: Final = 15.0
 _AT_ONCE: Final = 64
-"""Requests that are answered at the same time."""
+"""Connections that are served at the same time; further ones are not accepted yet."""
+_MAX_BODY: Final = 2 * MAX_ARGUMENTS
+"""Octets of a request: what is larger holds arguments that no call may have, and is not worth parsing."""
 _INSTRUCTIONS: Final = (
     "Tools of this run, served by its session host. Every call is checked and recorded. A refusal says which rule, "
     "which limit and who can change it; do not repeat a refused call unchanged."
@@ -39,8 +42,11 @@ class Endpoint:
         self._door = door
         self._path = PATH if word is None else f"/{word}{PATH}"
         self._slots = asyncio.Semaphore(_AT_ONCE)
-        self._server: asyncio.Server | None = None
-        self._http = web.Server(self._answer, access_log=None, max_line_size=8190, max_field_size=8190)
+        self._accepting: tuple[asyncio.Task[None], socket.socket] | None = None
+        self._taking: set[asyncio.Task[None]] = set()
+        self._http = _Counted(
+            self._answer, self._slots.release, access_log=None, max_line_size=8190, max_field_size=8190
+        )
 
     def url(self, port: int) -> str:
         """What the harness is told."""
@@ -48,15 +54,31 @@ class Endpoint:
 
     async def start(self) -> None:
         """Answer from now on."""
-        self._server = await asyncio.get_running_loop().create_server(self._http, sock=self._door.dup())
+        own = self._door.dup()
+        self._accepting = asyncio.create_task(accept(own, self._slots, self._take), name="tools door"), own
 
     async def close(self) -> None:
         """Answer no more. May be called again."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
+        if self._accepting is not None:
+            accepting, own = self._accepting
+            self._accepting = None
+            accepting.cancel()
+            await asyncio.gather(accepting, *self._taking, return_exceptions=True)
+            own.close()
         self._door.close()
         await self._http.shutdown(timeout=0.1)
+
+    def _take(self, connection: socket.socket) -> None:
+        task = asyncio.create_task(self._taken(connection))
+        self._taking.add(task)
+        task.add_done_callback(self._taking.discard)
+
+    async def _taken(self, connection: socket.socket) -> None:
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(self._http, connection)
+        except OSError:
+            connection.close()
+            self._slots.release()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not hmac.compare_digest(request.path.encode(), self._path.encode()):
@@ -65,17 +87,16 @@ class Endpoint:
             return _plain(403, "requests of web pages are refused")
         if request.method != "POST":
             return _plain(405, "this endpoint takes POST alone: it keeps no session and begins no stream", Allow="POST")
-        async with self._slots:
-            try:
-                messages = rpc.read(await _body(request))
-            except rpc.BadMessage as error:
-                return _json(rpc.error(None, rpc.PARSE_ERROR, str(error)), 400)
-            wanted = [each for each in messages if isinstance(each, rpc.Request) and each.id is not None]
-            if not wanted:
-                return web.Response(status=202)
-            if len(messages) > 1:
-                return _json(rpc.error(None, rpc.INVALID_REQUEST, "send one message at a time"), 400)
-            return await self._dispatched(request, wanted[0])
+        try:
+            messages = rpc.read(await _body(request))
+        except rpc.BadMessage as error:
+            return _json(rpc.error(None, rpc.PARSE_ERROR, str(error)), 400)
+        wanted = [each for each in messages if isinstance(each, rpc.Request) and each.id is not None]
+        if not wanted:
+            return web.Response(status=202)
+        if len(messages) > 1:
+            return _json(rpc.error(None, rpc.INVALID_REQUEST, "send one message at a time"), 400)
+        return await self._dispatched(request, wanted[0])
 
     async def _dispatched(self, request: web.BaseRequest, asked: rpc.Request) -> web.StreamResponse:
         assert asked.id is not None
@@ -113,6 +134,18 @@ class Endpoint:
         return stream
 
 
+class _Counted(web.Server):
+    """Says when a connection is over."""
+
+    def __init__(self, handler: Any, over: Callable[[], None], **options: Any) -> None:
+        super().__init__(handler, **options)
+        self._over = over
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        self._over()
+
+
 async def _outcome(id_: rpc.RequestId, call: Awaitable[Mapping[str, Any]]) -> bytes:
     try:
         return rpc.result(id_, await call)
@@ -125,8 +158,8 @@ async def _body(request: web.BaseRequest) -> bytes:
     with contextlib.suppress(ConnectionError):
         async for chunk in request.content.iter_any():
             body += chunk
-            if len(body) > rpc.MAX_MESSAGE:
-                raise rpc.BadMessage(f"more than {rpc.MAX_MESSAGE} octets")
+            if len(body) > _MAX_BODY:
+                raise rpc.BadMessage(f"more than {_MAX_BODY} octets")
     return bytes(body)
 
 

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from triplane.api.authority import Axis
 from triplane.api.meta import Material
@@ -38,6 +38,7 @@ from triplane.session.tools.results import MAX_RESULT, checked_result, storable,
 from triplane.session.tools.servers import Server
 
 log = logging.getLogger(__name__)
+_Made = TypeVar("_Made")
 
 MAX_ARGUMENTS: Final = 256 * 1024
 """Octets of the arguments of one call."""
@@ -73,6 +74,7 @@ class ToolHost:
         self._now = now
         self._checks = ArgumentChecks()
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._turn = asyncio.Lock()
         self._calls: set[asyncio.Task[Mapping[str, Any]]] = set()
         self._number = 0
         self._closing = False
@@ -130,7 +132,7 @@ class ToolHost:
         if self._number > MAX_CALLS:
             return text_result(f"Refused: this run has made {MAX_CALLS} calls; no more are served.", failed=True)
         tool, _, operation = name.partition(SEPARATOR)
-        stored, problem = storable(self._without_secrets(dict(arguments)), MAX_ARGUMENTS)
+        stored, problem = await self._aside(lambda: storable(self._without_secrets(dict(arguments)), MAX_ARGUMENTS))
         call = Call(
             {
                 "invocation": f"call-{self._run}-{self._number}",
@@ -151,7 +153,7 @@ class ToolHost:
             if not self._closing:
                 raise
             ended = broken_off(call)
-        result = self._without_secrets(ended.result)
+        result = await self._aside(lambda: self._without_secrets(ended.result))
         await self._tell(call.told, ended, result, round((_monotonic() - began) * 1000))
         return result  # type: ignore[no-any-return]
 
@@ -226,7 +228,7 @@ class ToolHost:
     ) -> tuple[Leave, Refusal | None]:
         spec = operation.spec
         people = ", ".join(spec.approvers or ())
-        if not call.told["arguments"] == arguments == clean_json(arguments):
+        if not call.told["arguments"] == arguments == await self._aside(lambda: clean_json(arguments)):
             refusal = Refusal(
                 Rule.UNSEEN,
                 f"{key}: the arguments hold a secret, or characters a reader does not see",
@@ -277,7 +279,7 @@ class ToolHost:
             "status": ended.status.value,
             "leave": ended.leave.value,
             "milliseconds": milliseconds,
-            "output": storable(result, 2 * MAX_RESULT)[0],
+            "output": (await self._aside(lambda: storable(result, 2 * MAX_RESULT)))[0],
         }
         if refusal is not None:
             report["rule"] = refusal.rule.value
@@ -288,6 +290,12 @@ class ToolHost:
         except RunEnded:
             log.warning("%s was not told: the run is over", call["invocation"])
             raise
+
+    async def _aside(self, work: Callable[[], _Made]) -> _Made:
+        """Cleaning takes seconds where there is much to clean. A thread does it, one for a run: its runner has other
+        runs, whose leases must be renewed meanwhile."""
+        async with self._turn:
+            return await asyncio.to_thread(work)
 
     def _without_secrets(self, value: Any) -> Any:
         match value:

@@ -19,6 +19,8 @@ from triplane.session.tools.peer import ServerFailed, ServerSlow, hear
 
 _CONNECT_SECONDS: Final = 10.0
 _ACCEPT: Final = "application/json, text/event-stream"
+_PLAIN: Final = "identity"
+"""Answers are taken as they come: a kilobyte that unpacks to gigabytes is read as that kilobyte, which is no JSON."""
 _HEADER: Final = 512
 """Characters of a session id that is sent back."""
 
@@ -32,13 +34,14 @@ class HttpChannel:
     def __init__(self, url: str, token: str | None, admit: Admit, changed: Callable[[], None]) -> None:
         self._url = url
         self._changed = changed
-        self._headers = {"Accept": _ACCEPT, "Content-Type": "application/json"}
+        self._headers = {"Accept": _ACCEPT, "Accept-Encoding": _PLAIN, "Content-Type": "application/json"}
         if token is not None:
             self._headers["Authorization"] = f"Bearer {token}"
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(resolver=_Admitted(admit), use_dns_cache=False, limit=16),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
+            auto_decompress=False,
         )
         self._admit = admit
 

@@ -1,7 +1,8 @@
 """Programs of tools: copied, measured and run as harness programs are, each in a sandbox of its own.
 
 A tool's sandbox holds its program and nothing of the run: no inputs, no outputs, no work order. Its only network is the
-session's egress proxy, and that only where the session's authority grants any egress.
+session's egress proxy, and that only where the session's authority grants any egress and the Tool's own class is not
+``None``.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from triplane.api.harness import ExecHarness
-from triplane.api.tool import ExecTool, StdioServer
+from triplane.api.tool import EgressClass, ExecTool, StdioServer
 from triplane.session import listeners
 from triplane.session.execution import Execution, start_isolated, start_unisolated
 from triplane.session.grants import Grants
@@ -59,12 +60,14 @@ class ToolProgram:
     harness: ExecHarness
     env: Mapping[str, str]
     """Declared variables and secrets."""
+    egress: Sequence[str] = ()
+    """Patterns its proxy goes by: the session's, or none where the Tool's class says that nothing leaves."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[Execution, int]]:
         """``(execution, write end of its standard input)``; whoever takes the descriptor closes it. The process tree
         and its proxy are gone afterwards. Raises ``SandboxFailed``."""
-        grants = Grants(egress=tuple(self.bench.egress))
+        grants = Grants(egress=tuple(self.egress))
         read_end, write_end = os.pipe()
         try:
             execution = await self._start(read_end, grants)
@@ -110,7 +113,11 @@ class ToolProgram:
 
 
 def bring_program(
-    bench: Bench, tool: str, declared: StdioServer | ExecTool, secret_env: Mapping[str, str]
+    bench: Bench,
+    tool: str,
+    declared: StdioServer | ExecTool,
+    secret_env: Mapping[str, str],
+    egress: EgressClass = EgressClass.NONE,
 ) -> ToolProgram:
     """Copy the approved program and hash the copy. Blocking. Raises ``ServerFailed`` with the reason: not approved, not
     what the Tool pins, no plain file or folder."""
@@ -140,7 +147,8 @@ def bring_program(
     for name, value in env.items():
         if name.startswith(("TRIPLANE_", "LD_", "PYTHON")) or name in {"PATH", "HOME"} or "\0" in value:
             raise ServerFailed(f"variable {name} belongs to the session host: name another in the Tool")
-    return ToolProgram(bench, folder, program, harness, env)
+    reach = () if egress is EgressClass.NONE else tuple(bench.egress)
+    return ToolProgram(bench, folder, program, harness, env, reach)
 
 
 async def run_once(program: ToolProgram, line: bytes, limit: int) -> tuple[int, bytes, str]:

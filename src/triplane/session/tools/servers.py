@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from triplane.api.authority import SecretUse
 from triplane.api.meta import Material, MaterialBasis
-from triplane.api.tool import BuiltinName, ExecTool, HttpServer, StdioServer, ToolSpec
+from triplane.api.tool import BuiltinName, EgressClass, ExecTool, HttpServer, StdioServer, ToolSpec
 from triplane.audit.digest import digest_of_json
 from triplane.domain.tool import EXEC_OPERATION
 from triplane.session.execution import SandboxFailed
@@ -80,18 +80,18 @@ async def _open(name: str, spec: ToolSpec, opening: Opening, stack: AsyncExitSta
     if spec.builtin is not None:
         return _Builtin(spec.builtin, opening.builtins)
     if spec.exec_ is not None:
-        program = await _program(name, spec.exec_, opening)
+        program = await _program(name, spec.exec_, opening, spec.egress)
         return _Exec(name, spec, program)
     if spec.stdio is not None:
-        program = await _program(name, spec.stdio, opening)
+        program = await _program(name, spec.stdio, opening, spec.egress)
         return await _stdio(name, program, opening, stack)
     assert spec.http is not None  # a Tool is exactly one of the four
     return await _http(name, spec.http, opening, stack)
 
 
-async def _program(name: str, declared: StdioServer | ExecTool, opening: Opening) -> ToolProgram:
+async def _program(name: str, declared: StdioServer | ExecTool, opening: Opening, egress: EgressClass) -> ToolProgram:
     values = {use.env: _secret(name, use, opening) for use in declared.secrets or ()}
-    return await asyncio.to_thread(bring_program, opening.bench, name, declared, values)
+    return await asyncio.to_thread(bring_program, opening.bench, name, declared, values, egress)
 
 
 def _secret(name: str, use: SecretUse, opening: Opening) -> str:

@@ -66,12 +66,13 @@ class StdioChannel:
 
     async def close(self) -> None:
         """Close its standard input, and kill what is left."""
-        if self._stdin >= 0:
-            os.close(self._stdin)
-            self._stdin = -1
+        # First who may be waiting to write an answer: its descriptor must not become another's while it is watched.
         self._listening.cancel()
         self._complaining.cancel()
         await asyncio.gather(self._listening, self._complaining, return_exceptions=True)
+        if self._stdin >= 0:
+            os.close(self._stdin)
+            self._stdin = -1
         self._fail("its run is over")
         await self._execution.end()
 
