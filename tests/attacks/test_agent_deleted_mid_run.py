@@ -6,6 +6,7 @@ import pytest
 from tests.unit.controllers.memory_world import NAMESPACE, MemoryWorld
 from tests.unit.controllers.test_task_authority import OPEN, policy, running, world
 
+from triplane.controllers.narrowing import Narrowing
 from triplane.controllers.task_limits import LimitReader, Subject
 from triplane.domain.session import Claim
 
@@ -72,9 +73,21 @@ async def test_deleting_the_agent_alone_disturbs_no_run() -> None:
     assert await revoked(*await attacked(lambda made: None)) is None
 
 
-@pytest.mark.parametrize("kind", ["Agent", "Harness"])
-async def test_what_was_permitted_before_it_was_deleted_is_claimed_no_more(kind: str) -> None:
+async def claimed_after(kind: str) -> bool:
     made = world()
     await made.settle()
     await deleted(made, kind, "writer")
-    assert await made.sessions.claim("r", "i") is None
+    return await made.sessions.claim("r", "i") is not None
+
+
+@pytest.mark.parametrize("kind", ["Agent", "Harness"])
+async def test_a_permit_that_is_left_standing_is_claimed(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    async def leave(*_: object) -> None: ...
+
+    monkeypatch.setattr(Narrowing, "gone", leave)
+    assert await claimed_after(kind)
+
+
+@pytest.mark.parametrize("kind", ["Agent", "Harness"])
+async def test_what_was_permitted_before_it_was_deleted_is_claimed_no_more(kind: str) -> None:
+    assert not await claimed_after(kind)

@@ -2,16 +2,18 @@
 read. The runner carries other runs, whose leases must be renewed and whose files must open meanwhile."""
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.integration.session.toolbench import Bed, ToolBench, make_bench
 
-from triplane.session.tools import endpoint
+from triplane.session.tools import endpoint, processes
 from triplane.session.tools.host import MAX_ARGUMENTS, ToolHost
 
 pytestmark = pytest.mark.attacks
@@ -99,3 +101,39 @@ async def test_cleaning_what_a_model_sends_does_not_hold_up_other_runs(
 
     monkeypatch.setattr(ToolHost, "_aside", at_once)
     assert await _longest_pause(bench) > 2 * aside
+
+
+_DEAF = "import time\ntime.sleep(60)\n"
+
+
+async def _threads_left(bench: ToolBench) -> bool:
+    """Whether another run's files can be seen to while twelve programs do not read what they are sent."""
+    (bench.programs / "deaf.py").write_text(_DEAF)
+    async with bench.bed({"deaf": {"exec": {"program": "deaf.py"}}}) as bed:
+        calls = [asyncio.create_task(bed.call("deaf__run", line="x" * 200_000)) for _ in range(12)]
+        await asyncio.sleep(4)
+        try:
+            await asyncio.wait_for(asyncio.to_thread(os.getpid), 2)
+        except TimeoutError:
+            return False
+        finally:
+            for call in calls:
+                call.cancel()
+        return True
+
+
+async def test_programs_that_do_not_read_leave_other_runs_their_threads(
+    bench: ToolBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await _threads_left(bench)
+
+    async def in_a_thread(descriptor: int, octets: bytes) -> None:
+        def feed() -> None:
+            with contextlib.suppress(OSError), os.fdopen(descriptor, "wb", buffering=0) as file:
+                file.write(octets)
+
+        await asyncio.to_thread(feed)
+
+    monkeypatch.setattr(processes, "_feed", in_a_thread)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(max_workers=6))
+    assert not await _threads_left(bench)

@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import re
+import resource
 import uuid
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import replace
@@ -21,6 +22,7 @@ from tests.integration.session.processes import until
 from tests.integration.session.world import Done, World, make_world
 
 from triplane.domain.redaction import KnownSecrets
+from triplane.session import sandbox
 from triplane.session.client import RunGateway
 from triplane.session.given import GivenSecrets, SecretValue
 from triplane.session.isolation import Isolation
@@ -275,6 +277,27 @@ async def test_no_command_line_on_the_machine_shows_it(world: World, gives: Any)
     finally:
         hosting.cancel()
         await asyncio.gather(hosting, return_exceptions=True)
+
+
+async def test_a_crash_hands_its_memory_to_nobody(world: World, gives: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither to a file nor to a program: a limit of 0 keeps the kernel from writing a file alone (core(5))."""
+    gives(given())
+    crash = """
+        import resource
+        if (child := os.fork()) == 0:
+            os.abort()
+        _, status = os.waitpid(child, 0)
+        say(type="reflection", wentWell=[f"{resource.getrlimit(resource.RLIMIT_CORE)} {os.WCOREDUMP(status)}"])
+        leave()
+        """
+    lowest = min(1, resource.getrlimit(resource.RLIMIT_CORE)[1] % 2**64)
+    done = await world.carry_out(crash, secrets=[USE])
+    assert done.reflection is not None, done.message
+    assert done.reflection["wentWell"] == [f"({lowest}, {lowest}) False"]
+    monkeypatch.setattr(sandbox, "LIMITS", {**sandbox.LIMITS, "RLIMIT_CORE": 0})
+    weak = await world.carry_out(crash, secrets=[USE])
+    assert weak.reflection is not None
+    assert weak.reflection["wentWell"] == ["(0, 0) False"], "no file, but a program would have been handed it"
 
 
 async def test_asked_once_more_the_program_has_no_secret(world: World, gives: Any) -> None:

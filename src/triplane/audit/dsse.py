@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
 
 import orjson
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
@@ -92,7 +92,7 @@ def load_public_key(public_key: bytes) -> Ed25519PublicKey:
     """Raises ``InvalidInput`` for anything but an Ed25519 SubjectPublicKeyInfo."""
     try:
         key = load_der_public_key(public_key)
-    except ValueError as error:
+    except (ValueError, UnsupportedAlgorithm) as error:
         raise InvalidInput(f"no public key: {error}; it must be an Ed25519 SubjectPublicKeyInfo") from error
     if not isinstance(key, Ed25519PublicKey):
         raise InvalidInput(f"a {type(key).__name__} is no Ed25519 key; others are not used here")

@@ -28,6 +28,8 @@ class Evidence:
     trust: TrustBundle
     content: str | None = None
     """Digest of the content at hand; None: there is none."""
+    named: Mapping[str, Any] = field(default_factory=dict)
+    """What people are told it is: ``namespace`` and ``name`` of the Artifact, and its ``output``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ def _entries(case: Case) -> str:
             raise Refused(f"entry {seq} is of the log {entry['origin']}, not of {case.origin}")
         if entry["seq"] != seq:
             raise Refused(f"entry {entry['seq']} was given as entry {seq}")
+        if entry["id"] in case.by_id:
+            raise Refused(f"entries {case.by_id[entry['id']].seq} and {seq} have one id, {entry['id']}")
         case.by_id[entry["id"]] = Entry(seq, entry)
     uid, digest = case.evidence.artifact_uid, case.evidence.digest
     found = [item for item in _of(case, "artifact.recorded") if item.entry["subject"]["uid"] == uid]
@@ -73,6 +75,9 @@ def _entries(case: Case) -> str:
     case.artifact = found[0]
     if case.artifact.data["digest"] != digest:
         raise Refused(f"artifact {uid} was recorded as {case.artifact.data['digest']}, not {digest}")
+    known = {**case.artifact.entry["subject"], "output": case.artifact.data["output"]}
+    for key, value in case.evidence.named.items():
+        _same(f"{key} of the artifact", value, known.get(key))
     subject = {"name": case.artifact.data["output"], "digest": digest}
     accepted = [item for item in _of(case, "task.accepted") if subject in item.data["subjects"]]
     if len(accepted) != 1:
@@ -142,11 +147,13 @@ def _produced(case: Case) -> str:
     _same("builder", details["builder"]["id"], operator_uri(case.origin))
     _same("build type", definition["buildType"], BUILD_TYPE)
     _same("run", details["metadata"]["invocationId"], run_uri(case.origin, data["sessionUid"], data["run"]))
+    _same("namespace", definition["externalParameters"]["namespace"], case.produced.entry["subject"]["namespace"])
     _same("task", definition["externalParameters"]["task"]["uri"], _task(case))
     _same("round", definition["externalParameters"]["round"], case.acceptance.data["round"])
     producer = definition["internalParameters"]["producer"]
     _same("session", producer["session"], object_uri(case.origin, data["sessionUid"]))
-    return f"run {data['run']} of session {data['sessionUid']} by agent {producer['agentName']}"
+    task = f"{definition['externalParameters']['namespace']}/{definition['externalParameters']['task']['name']}"
+    return f"run {data['run']} of session {data['sessionUid']} by agent {producer['agentName']}, for Task {task}"
 
 
 def _reviewed(case: Case) -> str:

@@ -141,7 +141,7 @@ def _shown(opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | N
     """Everything there is to show for one artifact, from the gateway."""
     from triplane.audit.evidence import Evidence
     from triplane.audit.keys import read_bundle
-    from triplane.cli.bundle import Shown, entry_octets
+    from triplane.cli.bundle import Shown, entry_octets, named
 
     document = _one(opened, thing, namespace)
     entries = list(_story(opened, document, namespace))
@@ -157,6 +157,7 @@ def _shown(opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | N
         entries=dict(entry_octets(item) for item in entries),
         envelopes=envelopes,
         trust=keys or read_bundle(opened.get("/v1/keys")),
+        named=named(artifact),
     )
     return Shown(artifact, evidence)
 

@@ -90,9 +90,15 @@ def read_bundle_folder(folder: Path, keys: TrustBundle | None = None) -> Shown:
         entries=_entries(folder / "entries.jsonl"),
         envelopes=envelopes,
         trust=keys or read_keys(folder / "trust.json"),
+        named=named(said["artifact"]),
     )
     content = folder / "content"
     return Shown(said["artifact"], evidence if not content.exists() else with_content(evidence, content))
+
+
+def named(artifact: Mapping[str, Any]) -> dict[str, Any]:
+    """What people read of an artifact and will take it for."""
+    return {key: artifact.get(key) for key in ("namespace", "name", "output")}
 
 
 def with_content(evidence: Evidence, path: Path) -> Evidence:

@@ -9,6 +9,7 @@ from typing import Any
 from triplane.api.authority import Grant
 from triplane.api.policy import Enforcement
 from triplane.audit.entry import event_id
+from triplane.controllers.beginning import Beginnings
 from triplane.controllers.context import Context
 from triplane.controllers.launch_policies import LaunchPolicies, LaunchQuestion, refusal
 from triplane.domain.authority import moment
@@ -34,9 +35,13 @@ class LaunchGrounds:
     """The objects as the decision saw them: Task, Graph, Node, Agent, Harness, and all that was frozen."""
     question: LaunchQuestion
     """What Policies are asked about it."""
+    most_sessions: Mapping[str, int]
+    """UID of each object above that limits how many sessions begin, to how many; empty once this one has begun."""
 
 
-async def permit_run(context: Context, grounds: LaunchGrounds, policies: LaunchPolicies) -> None:
+async def permit_run(
+    context: Context, grounds: LaunchGrounds, policies: LaunchPolicies, beginnings: Beginnings
+) -> None:
     """Re-read every ancestor and every Policy uncached, log the permit, and write it.
 
     The authority in it is the session's: it rests on the specs of Graph, Node, Task and Agent, and those are the
@@ -47,6 +52,8 @@ async def permit_run(context: Context, grounds: LaunchGrounds, policies: LaunchP
     expired.
     """
     offer, run, ancestors, question = grounds.offer, grounds.run, grounds.ancestors, grounds.question
+    if grounds.most_sessions:
+        await beginnings.clear(offer.namespace)
     decided_at = await context.sessions.now()
     revision = await context.sessions.revocation_revision()
     _, found = await asyncio.gather(confirm(context, ancestors), policies.read(offer.namespace))
@@ -80,6 +87,8 @@ async def permit_run(context: Context, grounds: LaunchGrounds, policies: LaunchP
             None,
         ),
     )
+    if grounds.most_sessions:
+        await beginnings.take(offer.session_uid, grounds.most_sessions)
     for warning in said.violations:
         if warning.enforcement is Enforcement.WARN:
             await context.cluster.emit(_warning(question, warning))

@@ -4,6 +4,7 @@ from typing import Any
 
 from triplane.audit.model import EventBody
 from triplane.controllers.attest import Attestor
+from triplane.controllers.beginning import Beginnings
 from triplane.controllers.context import Context
 from triplane.controllers.key import Key
 from triplane.controllers.launch import LaunchGrounds, StaleView, permit_run
@@ -55,6 +56,7 @@ class TaskApplier:
         self._observer = observer
         self._attestor = Attestor(context)
         self._policies = policies
+        self._beginnings = Beginnings(context)
         self._reviews = ReviewApplier(context, observer)
 
     async def apply(self, action: Action, at: Gathered) -> None:
@@ -188,9 +190,9 @@ class TaskApplier:
         above = (at.obj, at.graph, at.node)
         question = ask_about(self._context, above, placement, agent, plan.warrant, at.facts.decisions, action.run)
         ancestors = (*plan.ancestors, at.session_objects[action.session.name])
-        await permit_run(
-            self._context, LaunchGrounds(view.offer, action.run, run_inputs, ancestors, question), self._policies
-        )
+        most = at.most_sessions.get(key, {})
+        grounds = LaunchGrounds(view.offer, action.run, run_inputs, ancestors, question, most)
+        await permit_run(self._context, grounds, self._policies, self._beginnings)
 
     async def _end_session(self, action: StopSession, at: Gathered) -> None:
         """Logged before it takes effect. The Task's next look finds the session gone, and goes on without it."""

@@ -51,6 +51,8 @@ class Gathered:
     session_objects: Mapping[str, Object] = field(default_factory=dict)
     budgets: Mapping[tuple[str, int, int], Mapping[str, int]] = field(default_factory=dict)
     """What is left for the next run of each placement."""
+    most_sessions: Mapping[tuple[str, int, int], Mapping[str, int]] = field(default_factory=dict)
+    """How many sessions may begin, for those that have not (``LaunchGrounds.most_sessions``)."""
     began_in: str | None = None
     """Stream of the Graph under which it, or its Node, began; None: it has not, or it is over."""
 
@@ -166,7 +168,10 @@ class TaskGatherer:
             limits_after=limits.after,
             now=await self._context.sessions.now() if _waits_for_time(task, sessions) else None,
         )
-        return replace(at, facts=facts, graph=graph, plans=plans, budgets=limits.budgets, began_in=began_in)
+        return replace(
+            at, facts=facts, graph=graph, plans=plans, budgets=limits.budgets, most_sessions=limits.most_sessions,
+            began_in=began_in,
+        )  # fmt: skip
 
     async def _what_it_needs(
         self, task: Task, node_uid: str | None, decisions: Decisions, missing: list[tuple[str, str]]

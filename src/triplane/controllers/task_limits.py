@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from triplane.api.authority import Axis, Grant
+from triplane.controllers.beginning import begun
 from triplane.controllers.context import Context
 from triplane.controllers.launch_policies import LaunchPolicies, LaunchQuestion, refusal
 from triplane.controllers.task_plan import Object, SessionPlan
@@ -40,6 +41,8 @@ class Limits:
     after: float | None = None
     budgets: Mapping[tuple[str, int, int], Mapping[str, int]] = field(default_factory=dict)
     """What is left for the next run of a placement, as run inputs say it; absent amounts are unlimited."""
+    most_sessions: Mapping[tuple[str, int, int], Mapping[str, int]] = field(default_factory=dict)
+    """UID of each object that limits how many sessions begin, to how many; of placements whose session has not."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,7 @@ class Subject:
     @property
     def begun(self) -> bool:
         """Whether it counts as one of the sessions that were spent already."""
-        view = self.session.view if self.session is not None else None
-        return view is not None and any(run.state is not RunState.PERMITTED for run in view.runs)
+        return begun(self.session.view if self.session is not None else None)
 
 
 class LimitReader:
@@ -95,7 +97,7 @@ class LimitReader:
         spent = await self._spent(subjects)
         timed = any(item.warrant.effective.expires_at is not None for item in subjects)
         now = await self._context.sessions.now() if timed else None
-        barred, stops, budgets, unsure = {}, [], {}, False
+        barred, stops, budgets, most, unsure = {}, [], {}, {}, False
         for item in subjects:
             found = None if item.live else _lacking(item)
             found = found or _over(item, now) or _overspent(item, spent)
@@ -110,7 +112,8 @@ class LimitReader:
             elif found is not None:
                 barred[item.placement.key] = found
             budgets[item.placement.key] = _left(item, spent)
-        return Limits(barred, tuple(stops), _again(subjects, now, unsure=unsure, spending=bool(spent)), budgets)
+            most[item.placement.key] = _most_sessions(item)
+        return Limits(barred, tuple(stops), _again(subjects, now, unsure=unsure, spending=bool(spent)), budgets, most)
 
     def _subjects(
         self,
@@ -275,6 +278,11 @@ def _overspent(item: Subject, spent: Mapping[str, Spent]) -> tuple[str, str] | N
                     "as far as what is above allows"
                 )
     return None
+
+
+def _most_sessions(item: Subject) -> dict[str, int]:
+    found = ((level.holder.uid, amount(grant, Axis.SESSIONS)) for level, grant in _purses(item))
+    return {} if item.begun else {uid: limit for uid, limit in found if limit is not None}
 
 
 def _left(item: Subject, spent: Mapping[str, Spent]) -> dict[str, int]:

@@ -95,6 +95,8 @@ MIN_KNOWN: Final = 6
 """Characters from which on a spelling of a known secret is looked for: shorter ones stand in innocent text."""
 MIN_LINE: Final = 16
 """Characters from which on a single line of a secret of several lines is looked for by itself."""
+_FEW: Final = 64
+"""Spellings up to which one pattern finds them fastest; its cost is their number times the length of the text."""
 
 
 class KnownSecrets:
@@ -108,21 +110,28 @@ class KnownSecrets:
     def __init__(self, values: Iterable[str]) -> None:
         forms = {form for value in values for form in _spellings(value) if len(form) >= MIN_KNOWN}
         ordered = sorted(forms, key=lambda form: (-len(form), form))
-        self._text = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        few = 0 < len(ordered) <= _FEW
+        self._text = re.compile("|".join(map(re.escape, ordered))) if few else None
+        self._many: dict[str, list[str]] = {}
+        """Otherwise the spellings by how they begin, the longest first."""
+        for form in () if few else ordered:
+            self._many.setdefault(form[:MIN_KNOWN], []).append(form)
         self._octets = tuple(form.encode("utf-8", "replace") for form in ordered)
         self.longest = max(map(len, self._octets), default=0)
         """Octets of the longest spelling: what a reader in pieces must keep of the piece before."""
 
     def __bool__(self) -> bool:
-        return self._text is not None
+        return bool(self._octets)
 
     def redacted(self, text: str) -> str:
         """The text with each of them replaced by ``[redacted]``."""
-        return text if self._text is None else self._text.sub("[redacted]", text)
+        if self._text is not None:
+            return self._text.sub("[redacted]", text)
+        return self._walked(text) if self._many else text
 
     def redacted_json(self, value: Any) -> Any:
         """The JSON value with each of them replaced in every string and key, at any depth."""
-        if self._text is None:
+        if not self:
             return value
         match value:
             case str():
@@ -133,6 +142,20 @@ class KnownSecrets:
                 return [self.redacted_json(item) for item in value]
             case _:
                 return value
+
+    def _walked(self, text: str) -> str:
+        """The same for many spellings, in a time that does not grow with their number: a key file has hundreds."""
+        parts: list[str] = []
+        kept = at = 0
+        while at <= len(text) - MIN_KNOWN:
+            begun = self._many.get(text[at : at + MIN_KNOWN])
+            found = next((form for form in begun if text.startswith(form, at)), None) if begun else None
+            if found is None:
+                at += 1
+                continue
+            parts += (text[kept:at], "[redacted]")
+            kept = at = at + len(found)
+        return "".join((*parts, text[kept:]))
 
     def within(self, octets: bytes) -> bool:
         """Whether any of them stands in these octets."""

@@ -104,6 +104,7 @@ WRITTEN: tuple[EventBody, ...] = (
     *first_bodies("localhost", "abc"),
     events.principal_created("p-1", b"{}"),
     events.session_offered(OFFER),
+    events.session_stopped(OFFER, "AuthorityNarrowed", "sha256:" + "0" * 64),
     events.run_permitted(OFFER, Permit("s1", 1, 1, DIGEST, 0)),
     *events.run_history(VIEW, run()),
     events.run_finished(VIEW, run(result=RunResult(Outcome.FAILED, "HarnessFailed", "broke"))),

@@ -38,6 +38,28 @@ async def test_another_content_is_named() -> None:
     assert "sha256:0000" in why
 
 
+async def test_two_entries_of_one_id_are_refused() -> None:
+    forger = Forger(await accepted())
+    seq = forger.seq_of("task.accepted")
+    twice = Forger(replace(forger.evidence, entries=dict(forger.evidence.entries)))
+    twice.move(seq, 900)
+    step, why = refused(replace(forger.evidence, entries={**twice.evidence.entries, **forger.evidence.entries}))
+    assert step == "log entries"
+    assert f"entries {seq} and 900 have one id" in why or f"entries 900 and {seq} have one id" in why
+
+
+async def test_the_provenance_of_another_namespace_is_refused() -> None:
+    forger = Forger(await accepted())
+
+    def elsewhere(said: dict[str, Any]) -> None:
+        said["predicate"]["buildDefinition"]["externalParameters"]["namespace"] = "elsewhere"
+
+    forger.restate(PROVENANCE, elsewhere)
+    step, why = refused(forger.evidence)
+    assert step == "provenance"
+    assert why.startswith("namespace: 'elsewhere'")
+
+
 def test_no_step_counts_for_another() -> None:
     assert not holds([])
 

@@ -11,12 +11,12 @@ from typer.testing import CliRunner
 
 from triplane.adapters.memory.signingkeys import MemorySigner
 from triplane.audit.attestation import REVIEW
+from triplane.audit.entry import parse
 from triplane.audit.evidence import Evidence
 from triplane.audit.keys import TrustBundle, TrustedKey
 from triplane.cli.bundle import Shown, write_bundle
 from triplane.cli.main import app
 
-ARTIFACT = {"kind": "Artifact", "namespace": "team", "name": "t-report", "output": "report"}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,9 @@ def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def export(folder: Path, evidence: Evidence) -> Path:
-    write_bundle(folder, Shown({**ARTIFACT, "uid": evidence.artifact_uid}, evidence))
+    entry = next(item for item in map(parse, evidence.entries.values()) if item["type"] == "artifact.recorded")
+    artifact = {**entry["subject"], "uid": evidence.artifact_uid, "output": entry["data"]["output"]}
+    write_bundle(folder, Shown(artifact, evidence))
     return folder
 
 
@@ -82,6 +84,17 @@ async def test_another_content_is_named(tmp_path: Path) -> None:
     code, said = run(folder, "--content", other)
     assert code == 1
     assert "step 10 (content)" in said
+
+
+@pytest.mark.parametrize("member", ["namespace", "name", "output"])
+async def test_what_was_accepted_under_one_name_is_not_shown_under_another(tmp_path: Path, member: str) -> None:
+    folder = export(tmp_path / "bundle", await accepted())
+    said = json.loads((folder / "artifact.json").read_text())
+    said["artifact"][member] = "payroll"
+    (folder / "artifact.json").write_text(json.dumps(said))
+    code, told = run(folder)
+    assert code == 1
+    assert f"{member} of the artifact: 'payroll' where" in told
 
 
 async def test_json_tells_the_steps(tmp_path: Path) -> None:

@@ -2,12 +2,15 @@
 
 import base64
 import json
+import random
+import time
 from urllib.parse import quote_plus
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from triplane.domain import redaction
 from triplane.domain.redaction import KnownSecrets
 
 VALUE = 'p\xe4ss w\xf6rd/+&="q"'
@@ -65,3 +68,23 @@ def test_lines_of_a_secret_of_many_lines_are_found_alone() -> None:
     known = KnownSecrets(["-----BEGIN KEY-----\r\nMIIEvQIBADANBgkqhki\r\nshort\r\n"])
     assert known.redacted("MIIEvQIBADANBgkqhki") == "[redacted]"
     assert known.redacted("short") == "short"
+
+
+@given(st.lists(st.text("ab-", min_size=6, max_size=9), min_size=1, max_size=4), st.text("ab- x", max_size=60))
+def test_many_spellings_are_found_as_few_are(values: list[str], text: str) -> None:
+    few = KnownSecrets(values)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(redaction, "_FEW", 0)
+        many = KnownSecrets(values)
+    assert many.redacted(text) == few.redacted(text)
+    assert many.redacted_json({text: [text]}) == few.redacted_json({text: [text]})
+    assert many
+
+
+def test_a_key_file_does_not_slow_what_is_said_down() -> None:
+    lines = [base64.b64encode(random.Random(n).randbytes(48)).decode() for n in range(900)]
+    known = KnownSecrets(["\n".join(lines)])
+    began = time.process_time()
+    said = known.redacted("harmless " * 7000 + lines[77] + " and more")
+    assert said == "harmless " * 7000 + "[redacted] and more"
+    assert time.process_time() - began < 0.3, "one pattern of all spellings takes nearly a second"

@@ -13,7 +13,7 @@ from triplane.api.meta import Gate, State, Subject, Verdict
 from triplane.domain.eligibility import Call, Candidate, Member, Producer, beside, choose_reviewers, dependent
 from triplane.domain.session import RunState
 from triplane.domain.task import decide
-from triplane.domain.task_facts import AcceptRound, DecideByPerson, OpenSession, Place, RecordAgentReview
+from triplane.domain.task_facts import AcceptRound, DecideByPerson, OpenSession, Place, RecordAgentReview, SessionFacts
 from triplane.domain.verdict import Moment, PersonReview
 
 SUBJECTS = (Subject(name="report", digest=DIGEST),)
@@ -364,3 +364,31 @@ def test_nothing_is_launched_twice_for_a_seat() -> None:
     runs = [run for item in world.sessions.values() if item.view for run in item.view.runs]
     assert sum(run.state is RunState.PERMITTED for run in runs) == 3
     assert not any(isinstance(step, DecideByPerson) for step in world.history)
+
+
+def test_a_seat_is_filled_only_while_its_instructions_are_nobodys_who_produced() -> None:
+    """Whoever were placed meanwhile would count as having failed, and the round could never be completed."""
+    world = produced({"reviewers": 2}, BOB, CAROL, DAVE)
+    first, second = sorted(seated(world))
+    world.end_run("reviewer", verdict=Verdict.APPROVE, of=first)
+    world.advance()
+    world.end_run("reviewer", void="other outputs", of=second)
+    world.instructions_principal = "p-alice"
+    plan = decide(world.facts())
+    for _ in range(8):
+        plan = world.advance()
+        world.pass_(3600)
+        if not any(map(_live, world.sessions.values())):
+            break
+        world.end_run("reviewer", void="other outputs", of=second)
+    assert plan.outlook.stalled is not None
+    assert "which instructs the reviewer" in plan.outlook.stalled[1]
+    assert seated(world) == {first, second}
+    world.instructions_principal = None
+    world.advance()
+    assert len(seated(world)) == 3
+
+
+def _live(session: SessionFacts) -> bool:
+    run = session.view.last_run if session.view is not None else None
+    return run is not None and run.state is RunState.PERMITTED

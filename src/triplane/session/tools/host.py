@@ -14,6 +14,7 @@ from triplane.api.authority import Axis
 from triplane.api.meta import Material
 from triplane.api.tool import EgressClass
 from triplane.domain.journal import clean_json, escape_text
+from triplane.domain.redaction import KnownSecrets
 from triplane.domain.toolcall import (
     SEPARATOR,
     Allowed,
@@ -70,7 +71,7 @@ class ToolHost:
         self._teller = teller
         self._purse = purse
         self._record = record
-        self._secrets = tuple(sorted((each for each in secrets if each), key=len, reverse=True))
+        self._known = KnownSecrets(secrets)
         self._now = now
         self._checks = ArgumentChecks()
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -132,7 +133,7 @@ class ToolHost:
         if self._number > MAX_CALLS:
             return text_result(f"Refused: this run has made {MAX_CALLS} calls; no more are served.", failed=True)
         tool, _, operation = name.partition(SEPARATOR)
-        stored, problem = await self._aside(lambda: storable(self._without_secrets(dict(arguments)), MAX_ARGUMENTS))
+        stored, problem = await self._aside(lambda: storable(self._known.redacted_json(dict(arguments)), MAX_ARGUMENTS))
         call = Call(
             {
                 "invocation": f"call-{self._run}-{self._number}",
@@ -153,7 +154,7 @@ class ToolHost:
             if not self._closing:
                 raise
             ended = broken_off(call)
-        result = await self._aside(lambda: self._without_secrets(ended.result))
+        result = await self._aside(lambda: self._known.redacted_json(ended.result))
         await self._tell(call.told, ended, result, round((_monotonic() - began) * 1000))
         return result  # type: ignore[no-any-return]
 
@@ -296,19 +297,6 @@ class ToolHost:
         runs, whose leases must be renewed meanwhile."""
         async with self._turn:
             return await asyncio.to_thread(work)
-
-    def _without_secrets(self, value: Any) -> Any:
-        match value:
-            case str():
-                for secret in self._secrets:
-                    value = value.replace(secret, "[redacted]")
-                return value
-            case Mapping():
-                return {self._without_secrets(str(key)): self._without_secrets(item) for key, item in value.items()}
-            case list() | tuple():
-                return [self._without_secrets(item) for item in value]
-            case _:
-                return value
 
 
 def _monotonic() -> float:

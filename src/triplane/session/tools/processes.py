@@ -26,6 +26,7 @@ from triplane.session.program import Program, copy_approved, measure_program
 from triplane.session.refusal import RunEndsEarly
 from triplane.session.sandbox import NOBODY, Mount
 from triplane.session.tools.peer import ServerFailed
+from triplane.session.tools.stdio import writable
 from triplane.session.workspace import INSIDE
 
 _PATH: Final = "/usr/bin:/bin"
@@ -155,7 +156,7 @@ async def run_once(program: ToolProgram, line: bytes, limit: int) -> tuple[int, 
     """Start it, pass ``line`` on standard input, and wait for its end: ``(exit code, standard output, last words)``.
     Raises ``ServerFailed`` where it says more than ``limit`` octets. Cancelled, its processes are killed."""
     async with program.running() as (execution, stdin):
-        feeding = asyncio.create_task(asyncio.to_thread(_feed, stdin, line))
+        feeding = asyncio.create_task(_feed(stdin, line))
         listening = asyncio.create_task(_limited(execution, limit))
         complaining = asyncio.create_task(_last_words(execution))
         try:
@@ -165,16 +166,24 @@ async def run_once(program: ToolProgram, line: bytes, limit: int) -> tuple[int, 
             return code, output, await complaining
         finally:
             await execution.end()  # a writer that waits for a full pipe is released by its reader's death
-            for task in (listening, complaining):
+            for task in (feeding, listening, complaining):
                 task.cancel()
             await asyncio.gather(feeding, listening, complaining, return_exceptions=True)
 
 
-def _feed(descriptor: int, octets: bytes) -> None:
-    with os.fdopen(descriptor, "wb", buffering=0) as file, contextlib.suppress(BrokenPipeError):
-        view = memoryview(octets)
-        while view:
-            view = view[file.write(view) or 0 :]
+async def _feed(descriptor: int, octets: bytes) -> None:
+    """Not in a thread: programs that do not read would hold all there are, and every run of this runner needs some."""
+    os.set_blocking(descriptor, False)
+    view = memoryview(octets)
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            while view:
+                try:
+                    view = view[os.write(descriptor, view) :]
+                except BlockingIOError:
+                    await writable(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def _limited(execution: Execution, limit: int) -> bytes:

@@ -4,9 +4,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,8 @@ class Admission:
 
     def __init__(self, patterns: Sequence[str]) -> None:
         self._patterns = patterns
+        # Of this run's own, made when needed: a name service that hangs holds up nobody else's files.
+        self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="admit")
 
     async def addresses(self, host: str, port: int) -> list[str]:
         """Addresses of the host that the authority grants. Raises ``ServerFailed`` where it grants none."""
@@ -120,7 +124,9 @@ class Admission:
             found = [target.address]
         else:
             try:
-                answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                answers = await asyncio.get_running_loop().run_in_executor(
+                    self._threads, partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+                )
             except OSError as error:
                 raise ServerFailed(f"{host} cannot be resolved: {error}") from error
             found = [ipaddress.ip_address(str(each[4][0]).partition("%")[0]) for each in answers]

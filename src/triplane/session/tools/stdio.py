@@ -88,7 +88,7 @@ class StdioChannel:
                     try:
                         line = line[os.write(self._stdin, line) :]
                     except BlockingIOError:
-                        await _writable(self._stdin)
+                        await writable(self._stdin)
             except OSError as error:
                 raise ServerFailed(self._ended()) from error
             except BaseException:
@@ -146,7 +146,8 @@ class StdioChannel:
                 waiting.exception()  # whoever waits hears it; if nobody does, asyncio need not complain
 
 
-async def _writable(descriptor: int) -> None:
+async def writable(descriptor: int) -> None:
+    """Wait until this pipe takes more; it must stay open meanwhile."""
     loop = asyncio.get_running_loop()
     ready: asyncio.Future[None] = loop.create_future()
     loop.add_writer(descriptor, _settle, ready)
