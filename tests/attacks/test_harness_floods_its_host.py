@@ -3,6 +3,7 @@ read. The runner carries other runs, whose leases must be renewed and whose file
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 from collections.abc import Callable
@@ -53,6 +54,20 @@ async def test_connections_beyond_the_limit_wait_in_the_kernel(bench: ToolBench)
         assert await _descriptors(bed, 120) <= endpoint._AT_ONCE
         await asyncio.sleep(0.1)
         assert (await bed.post("ping")).status_code == 200, "whose turn comes is served"
+
+
+async def test_hanging_up_does_not_free_the_place_of_a_call_under_way(bench: ToolBench) -> None:
+    message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "pretend__slow", "arguments": {}}}
+    body = json.dumps(message).encode()
+    head = f"POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    async with bench.bed({"pretend": bench.pretend(timeoutSeconds=60)}) as bed:
+        port = int(bed.url.split(":")[2].partition("/")[0])
+        for _ in range(100):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(head + body)
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.3)
+        assert 0 < len(bed.host._calls) <= endpoint._AT_ONCE
 
 
 async def test_a_request_that_no_call_could_need_is_not_even_read(

@@ -53,7 +53,9 @@ async def test_one_that_never_answers_costs_its_time_and_no_more(bench: ToolBenc
     [
         pytest.param("mute", "not ready within|did not answer", id="never shakes hands"),
         pytest.param("endless", "more than 4194304 octets", id="sends a line without end"),
-        pytest.param("flood", "messages nobody asked for", id="floods"),
+        pytest.param("flood", "messages or .* nobody asked for", id="floods"),
+        pytest.param("wide", "16777216 octets nobody asked for", id="floods with few large messages"),
+        pytest.param("heavy", "operations, or 1048576 octets", id="lists an operation that takes long to clean"),
         pytest.param("deep", "broke the protocol", id="sends a hundred thousand brackets"),
         pytest.param("old", "it speaks MCP '1999-01-01'", id="speaks another protocol"),
         pytest.param("twice", "it lists echo twice", id="lists an operation twice"),

@@ -330,6 +330,18 @@ def test_a_forged_owner_is_refused(namespace: str, alice: Api, admin: Api) -> No
     assert_forbidden(alice.merge(task, owners), "owner references to Triplane kinds")
 
 
+def test_an_owner_that_is_taken_away_is_refused(namespace: str, alice: Api, admin: Api, operator: Api) -> None:
+    node = alice.create(valid("Node", namespace)).raise_for_status().json()
+    task = valid("Task", namespace)
+    step = owned_by(
+        {**task, "spec": {**task["spec"], "nodeRef": {"name": node["metadata"]["name"]}, "onBehalfOf": "alice"}}, node
+    )
+    made = operator.create(step).raise_for_status().json()
+    for caller in (alice, admin):
+        assert_forbidden(caller.merge(made, {"metadata": {"ownerReferences": []}}), "by the garbage collector alone")
+    assert alice.get(made).raise_for_status().json()["metadata"]["ownerReferences"]
+
+
 def test_a_users_owner_of_another_group_is_none_of_our_business(namespace: str, alice: Api) -> None:
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "mine", "uid": "1-2-3"}}
     assert alice.create(owned_by(valid("Task", namespace), owner)).status_code == 201

@@ -93,6 +93,8 @@ def demo(
             f"why -n {NAMESPACE} {task}",
             f"logs -n {NAMESPACE} task/careless-audit-audit",
             f"sessions -n {NAMESPACE} --agent surveyor --graph page-survey --last",
+            f"as-run -n {NAMESPACE} {task}",
+            f"attest show -n {NAMESPACE} {task}",
             "log query --newest",
         )
         typer.echo("\nIt stays up. Next:\n" + next_commands(chosen, where, more))

@@ -75,6 +75,8 @@ def _lines(name: str, asking: "Asking") -> list[str]:
     if asking.until:
         lines.append(f"  until      {asking.until}")
     lines += [f"  judged     {subject} {digest}" for subject, digest in asking.subjects]
+    if asking.gate.value != "Launch":  # a digest alone tells nobody what they give leave to
+        lines += [f"  look at it: triplane blob get {digest}" for _, digest in asking.subjects]
     return [*lines, f"  {one_line(asking.message)}"] if asking.message else lines
 
 

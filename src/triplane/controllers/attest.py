@@ -59,18 +59,18 @@ _DECIDED_ON = ("snapshotDigest", "authorityDigest", "policyDigest", "runInputsDi
 class _Judged:
     """The Artifacts a verdict is about, each by output name, and the run that made them."""
 
-    artifacts: Mapping[tuple[str, str], Object]
+    artifacts: Mapping[tuple[str, str], str]
+    """(output name, digest) to the Artifact's UID."""
     producer: Party
     runs: tuple[tuple[str, int], ...]
     """(session UID, run)."""
 
     def subjects(self, data: JsonObject) -> list[Subject]:
         """The subjects of an entry, with the objects they are."""
-        return [Subject(item["name"], item["digest"], self._uid(item)) for item in data["subjects"]]
-
-    def _uid(self, item: Mapping[str, str]) -> str | None:
-        found = self.artifacts.get((item["name"], item["digest"]))
-        return None if found is None else str(found["metadata"]["uid"])
+        return [
+            Subject(item["name"], item["digest"], self.artifacts.get((item["name"], item["digest"])))
+            for item in data["subjects"]
+        ]
 
 
 class Attestor:
@@ -125,7 +125,7 @@ class Attestor:
         """Append those of the entries that are missing: each verdict on outputs followed by its statement, and an
         acceptance by the statement that rests on them."""
         accepted = next((body for body in bodies if body.type == "task.accepted"), None)
-        judged = None if accepted is None else self._judged(accepted.data, at)
+        judged = None if accepted is None else await self._judged(accepted.data, at)
         wanted = [body.id for body in bodies]
         if accepted is not None and judged is not None:
             wanted += [id_ for id_, _ in _rests_on(accepted.data, judged)]
@@ -141,15 +141,15 @@ class Attestor:
             woven: list[EventBody] = []
             for body in missing:
                 if body is accepted and judged is not None:
-                    late = self._late_reviews(signer, body.data, made, found, at)
+                    late = await self._late_reviews(signer, body.data, made, found, at)
                     made += late
                     woven += [item.body for item in late]
                 woven.append(body)
                 if _stated(body):
                     made.append(
-                        self._accept(signer, body, made, found, at)
+                        await self._accept(signer, body, made, found, at)
                         if body is accepted
-                        else self._review(signer, body.data, body.subject, at)
+                        else await self._review(signer, body.data, body.subject, at)
                     )
                     woven.append(made[-1].body)
             await self._store(made, at)
@@ -159,7 +159,7 @@ class Attestor:
     def _origin(self) -> str:
         return self._context.signing.origin
 
-    def _late_reviews(
+    async def _late_reviews(
         self, signer: Signer, data: JsonObject, made: Sequence[Attestation], found: Found, at: Gathered
     ) -> list[Attestation]:
         """Verdicts that were recorded without a statement, by an operator that signed nothing yet."""
@@ -168,13 +168,14 @@ class Attestor:
         for uid in _review_uids(data):
             entry = found.get(event_id("review.recorded", uid, 1))
             if entry is not None and attestation_id(REVIEW, uid, 1) not in there:
-                late.append(self._review(signer, entry.entry["data"], body_of(entry.entry).subject, at))
+                late.append(await self._review(signer, entry.entry["data"], body_of(entry.entry).subject, at))
         return late
 
-    def _review(self, signer: Signer, data: JsonObject, about: EventSubject, at: Gathered) -> Attestation:
+    async def _review(self, signer: Signer, data: JsonObject, about: EventSubject, at: Gathered) -> Attestation:
         obj = self._context.index.by_uid(about.uid)
-        round_ = obj["spec"]["round"] if obj is not None else data.get("round", 0)
-        judged = self._judged({**data, "round": round_}, at)
+        # Somebody may have deleted it since it was read: only what is judged now can be recorded now.
+        round_ = obj["spec"]["round"] if obj is not None else len(at.facts.decisions.rejected) + 1
+        judged = await self._judged({**data, "round": round_}, at)
         agent, principal = data.get("reviewerAgentUid"), data.get("reviewerPrincipal")
         if agent is None:
             reviewer = Party(principal, harness_principal=principal)
@@ -192,11 +193,11 @@ class Attestor:
         )
         return self._sign(signer, REVIEW, review(self._origin, said), judged.subjects(data), about, 1, at)
 
-    def _accept(
+    async def _accept(
         self, signer: Signer, body: EventBody, made: Sequence[Attestation], found: Found, at: Gathered
     ) -> Attestation:
         data, round_ = body.data, body.data["round"]
-        judged = self._judged(data, at)
+        judged = await self._judged(data, at)
         quorum = quorum_of(at.facts, round_)
         digests = {item.body.id: item.digest for item in made} | {
             id_: entry.entry["data"]["envelopeDigest"]
@@ -217,23 +218,33 @@ class Attestor:
         predicate = summary(self._origin, accepted)
         return self._sign(signer, SUMMARY, predicate, judged.subjects(data), body.subject, round_, at)
 
-    def _judged(self, data: JsonObject, at: Gathered) -> _Judged:
-        """The Artifacts of the round that an entry's subjects are, and who made them."""
+    async def _judged(self, data: JsonObject, at: Gathered) -> _Judged:
+        """The Artifacts of the round that an entry's subjects are, and who made them: as the log has them, for the
+        objects may have been deleted."""
         wanted = {(item["name"], item["digest"]) for item in data["subjects"]}
         placed = at.facts.decisions.latest("producer", data["round"])
-        sessions = {item.uid: item for item in at.facts.sessions}
-        found: dict[tuple[str, str], Object] = {}
-        children = self._context.index.children("Artifact", "task", at.obj["metadata"]["uid"])
-        for item in sorted(children, key=lambda item: (item["spec"]["run"], item["metadata"]["name"])):
-            spec = item["spec"]
-            session = sessions.get(spec["sessionRef"]["uid"])
-            by_placed = placed is None or session is None or session.agent_uid == placed.agent_uid
-            if spec["round"] == data["round"] and (spec["name"], spec["digest"]) in wanted and by_placed:
-                found[spec["name"], spec["digest"]] = item  # of the newest run
-        runs = sorted({(item["spec"]["sessionRef"]["uid"], item["spec"]["run"]) for item in found.values()})
-        session_uid = runs[-1][0] if runs else None
-        producer = Party(None) if placed is None else _party(placed, session_uid)
-        return _Judged(found, producer, tuple(runs))
+        ids: dict[str, tuple[str, int, tuple[str, str]]] = {}
+        for session in at.facts.sessions:
+            by_placed = placed is None or session.agent_uid == placed.agent_uid
+            if session.role != "producer" or session.view is None or not by_placed:
+                continue
+            for run in session.view.runs:
+                if run.result is None or run.run_inputs.get("round") != data["round"]:
+                    continue
+                for output in run.result.outputs:
+                    if (output.name, output.digest) in wanted:
+                        id_ = event_id("artifact.recorded", session.uid, run.run, output.name)
+                        ids[id_] = session.uid, run.run, (output.name, output.digest)
+        recorded = await self._context.log.get_many(list(ids)) if ids else {}
+        found: dict[tuple[str, str], str] = {}
+        runs = set()
+        for id_, (session_uid, run_, output_) in sorted(ids.items(), key=lambda item: (item[1][1], item[0])):
+            if id_ in recorded:
+                found[output_] = recorded[id_].entry["subject"]["uid"]  # of the newest run
+                runs.add((session_uid, run_))
+        made_by = sorted(runs)
+        producer = Party(None) if placed is None else _party(placed, made_by[-1][0] if made_by else None)
+        return _Judged(found, producer, tuple(made_by))
 
     def _sign(
         self, signer: Signer, kind: str, predicate: Mapping[str, Any], subjects: Sequence[Subject],

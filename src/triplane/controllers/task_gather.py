@@ -92,10 +92,10 @@ class TaskGatherer:
         if decisions.over:  # nothing else of it is asked any more, and there may be ten thousand of these
             said = await self._people.reviews(task, _stream(graph, None))
             return replace(at, facts=replace(at.facts, people_reviews=said))
-        return await self._unfinished(at, str(entries[0].entry["stream"]) if entries else None)
+        return await self._unfinished(at, str(entries[0].entry["stream"]) if entries else None, _placed_under(entries))
 
-    async def _unfinished(self, at: Gathered, began_in: str | None) -> Gathered:
-        """What it refers to, waits for, and would be frozen now."""
+    async def _unfinished(self, at: Gathered, began_in: str | None, placed_under: str | None) -> Gathered:
+        """What it refers to, waits for, and would be frozen now. ``placed_under``: UID of its Node or Graph then."""
         obj, graph, node = at.obj, at.graph, at.node
         task, decisions, bare = at.facts.task, at.facts.decisions, at.facts.sessions
         namespace = task.metadata.namespace
@@ -124,7 +124,8 @@ class TaskGatherer:
                 unmet = await self._contracts.unmet(task, lenses, inputs, needs.dependencies, missing)
             if unmet is None and producer is not None:
                 unmet = told.selection(producer, None).problem
-        owner = _node_owner(obj)
+        # Anybody may take an owner reference away; what was logged when it began stays.
+        owner = placed_under if task.spec.node_ref is not None and placed_under is not None else _node_owner(obj)
         if began_in is None and owner is not None:
             began_in = await self._aborts.began_in(owner)
         withdrawn = await self._aborts.of(task, node) or await self._withdrawn(at, owner, began_in)
@@ -275,6 +276,11 @@ def _node_owner(obj: Object) -> str | None:
     """UID of the Node whose step it is; None for a Task somebody wrote, or whose owner reference was taken away."""
     owners = obj["metadata"].get("ownerReferences") or ()
     return next((owner["uid"] for owner in owners if owner.get("kind") == "Node"), None)
+
+
+def _placed_under(entries: Sequence[Recorded]) -> str | None:
+    found = (entry.entry["data"].get("ownerUid") for entry in entries if entry.entry["type"] == "task.placed")
+    return next((str(uid) for uid in found if uid is not None), None)
 
 
 def _stream(graph: Object | None, began_in: str | None) -> str:

@@ -20,6 +20,8 @@ from triplane.domain.warrant import Level, Warrant, lacking
 
 BUDGET_SECONDS: Final = 5.0
 """How often what sessions at work have spent is added up: together they may spend faster than each one's host sees."""
+BUDGET_LOOKS: Final = 20
+"""Most Tasks looked at in a second for that alone: adding up costs what is at work, so that many look less often."""
 UNSURE_SECONDS: Final = 15.0
 """When Policies are asked again that could not be asked, or not to the end."""
 SHOWN: Final = 3
@@ -78,6 +80,8 @@ class LimitReader:
         self._context = context
         self._warrants = warrants
         self._policies = policies
+        self._spending: dict[str, float] = {}
+        """Task UID to when what it spends was added up last."""
 
     async def read(
         self,
@@ -113,7 +117,20 @@ class LimitReader:
                 barred[item.placement.key] = found
             budgets[item.placement.key] = _left(item, spent)
             most[item.placement.key] = _most_sessions(item)
-        return Limits(barred, tuple(stops), _again(subjects, now, unsure=unsure, spending=bool(spent)), budgets, most)
+        pause = self._pause(task["metadata"]["uid"]) if spent and any(item.live for item in subjects) else None
+        return Limits(
+            barred, tuple(stops), _again(subjects, now, UNSURE_SECONDS if unsure else None, pause), budgets, most
+        )
+
+    def _pause(self, uid: str) -> float:
+        """Seconds until what the Task spends is added up again."""
+        now = self._context.clock.monotonic()
+        self._spending.pop(uid, None)
+        self._spending[uid] = now  # so the first is the one that is the longest ago
+        pause = max(BUDGET_SECONDS, len(self._spending) / BUDGET_LOOKS)
+        while (first := next(iter(self._spending))) != uid and self._spending[first] < now - 2 * pause:
+            del self._spending[first]  # it has ended
+        return pause
 
     def _subjects(
         self,
@@ -297,11 +314,9 @@ def _left(item: Subject, spent: Mapping[str, Spent]) -> dict[str, int]:
     return left
 
 
-def _again(subjects: Sequence[Subject], now: datetime | None, *, unsure: bool, spending: bool) -> float | None:
-    waits = [UNSURE_SECONDS] if unsure else []
+def _again(subjects: Sequence[Subject], now: datetime | None, *others: float | None) -> float | None:
+    waits = [each for each in others if each is not None]
     if now is not None:
         ends = (moment(item.warrant.effective.expires_at or "9999-12-31T00:00:00Z") for item in subjects)
         waits += [left for end in ends if 0 < (left := (end - now.astimezone(UTC)).total_seconds()) < 86400]
-    if spending and any(item.live for item in subjects):
-        waits.append(BUDGET_SECONDS)
     return min(waits, default=None)

@@ -18,7 +18,6 @@ from triplane.cli.bundle import Shown, write_bundle
 from triplane.cli.main import app
 
 
-
 @pytest.fixture(autouse=True)
 def _no_installation(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("HOME", "TRIPLANE_HOME"):

@@ -169,3 +169,22 @@ async def test_a_key_rotated_half_way_leaves_everything_valid() -> None:
     assert len(evidence.trust.keys) == 2
     assert evidence.trust.keys[0].retired is not None
     assert holds(verify(evidence))
+
+
+async def test_an_artifact_that_somebody_deleted_is_named_all_the_same() -> None:
+    made = world(review={"people": ["carol"]})
+    await made.settle()
+    assert await made.run_next() is not None
+    await made.settle()
+    (artifact,) = made.server.of("Artifact")
+    del made.server.objects["Artifact", NAMESPACE, artifact["metadata"]["name"]]
+    made.start()  # a new operator knows only what stands there, and the log
+    made.look()
+    await made.settle()
+    say(made, "carol", subjects=[{key: artifact["spec"][key] for key in ("name", "digest")}])
+    await made.settle()
+    for kind in (REVIEW, SUMMARY):
+        (found,) = await stated(made, kind)
+        assert [item["uri"] for item in found["subject"]] == [
+            f"triplane://{made.log.origin}/objects/{artifact['metadata']['uid']}"
+        ]

@@ -8,6 +8,7 @@ from tests.unit.controllers.test_task_crashes import TASK, WORKER
 
 from triplane.api.authority import Grant
 from triplane.audit.model import EventFilter
+from triplane.controllers.key import Key
 from triplane.domain.authority import BUILT_IN, digest_of
 from triplane.domain.session import Claim, Outcome, RunResult, RunState, Usage
 
@@ -345,3 +346,17 @@ async def test_a_policy_that_warns_tells_and_lets_it_go_on() -> None:
     made.look()
     await running(made)
     assert len({event.key for event in made.server.events if event.reason == "PolicyWarning"}) == 1
+
+
+async def test_the_more_spend_the_less_often_each_is_added_up() -> None:
+    made = world({"authority": {"mayUse": {"budget": {"tokens": 1000}}}})
+    await running(made)
+    key = Key("Task", NAMESPACE, "t")
+    assert await made.reconcile(key) == pytest.approx(5.0)
+    reader = made._reconcilers._by_kind["Task"].__self__._gatherer._limits  # type: ignore[attr-defined]
+    others = {f"uid-of-{number}": made.clock.monotonic() for number in range(999)}
+    reader._spending = others
+    assert await made.reconcile(key) == pytest.approx(50.0)
+    made.clock.advance(200.0)  # the others have ended
+    await made.reconcile(key)
+    assert await made.reconcile(key) == pytest.approx(5.0)

@@ -25,7 +25,8 @@ _PATIENCE_SECONDS: Final = 5.0
 """A call that takes longer is answered as a stream, so that no client takes the silence for the end."""
 _ALIVE_SECONDS: Final = 15.0
 _AT_ONCE: Final = 64
-"""Connections that are served at the same time; further ones are not accepted yet."""
+"""Connections that are served at the same time; further ones are not accepted yet. One that hangs up during a call
+counts until the call is over."""
 _MAX_BODY: Final = 2 * MAX_ARGUMENTS
 """Octets of a request: what is larger holds arguments that no call may have, and is not worth parsing."""
 _INSTRUCTIONS: Final = (
@@ -44,9 +45,10 @@ class Endpoint:
         self._slots = asyncio.Semaphore(_AT_ONCE)
         self._accepting: tuple[asyncio.Task[None], socket.socket] | None = None
         self._taking: set[asyncio.Task[None]] = set()
-        self._http = _Counted(
-            self._answer, self._slots.release, access_log=None, max_line_size=8190, max_field_size=8190
-        )
+        self._busy: set[object] = set()
+        """Connections whose request is being answered, and those of them that are no more."""
+        self._lost: set[object] = set()
+        self._http = _Counted(self._answer, self._hung_up, access_log=None, max_line_size=8190, max_field_size=8190)
 
     def url(self, port: int) -> str:
         """What the harness is told."""
@@ -80,7 +82,24 @@ class Endpoint:
             connection.close()
             self._slots.release()
 
+    def _hung_up(self, connection: object) -> None:
+        if connection in self._busy:
+            self._lost.add(connection)
+        else:
+            self._slots.release()
+
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = request.protocol
+        self._busy.add(connection)
+        try:
+            return await self._answered(request)
+        finally:
+            self._busy.discard(connection)
+            if connection in self._lost:
+                self._lost.discard(connection)
+                self._slots.release()
+
+    async def _answered(self, request: web.BaseRequest) -> web.StreamResponse:
         if not hmac.compare_digest(request.path.encode(), self._path.encode()):
             return _plain(404, f"there is only {PATH}")
         if "Origin" in request.headers:  # a browser's page (MCP, "Security Warning"); a harness is none
@@ -137,13 +156,13 @@ class Endpoint:
 class _Counted(web.Server):
     """Says when a connection is over."""
 
-    def __init__(self, handler: Any, over: Callable[[], None], **options: Any) -> None:
+    def __init__(self, handler: Any, over: Callable[[object], None], **options: Any) -> None:
         super().__init__(handler, **options)
         self._over = over
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         super().connection_lost(handler, exc)
-        self._over()
+        self._over(handler)
 
 
 async def _outcome(id_: rpc.RequestId, call: Awaitable[Mapping[str, Any]]) -> bytes:

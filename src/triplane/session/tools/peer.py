@@ -2,6 +2,7 @@
 never believed: nothing it sends widens what may be called.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -112,8 +113,10 @@ class Peer:
             listed = answer.get("tools")
             if not isinstance(listed, list):
                 raise ServerFailed("its tools/list holds no list")
-            for item in listed:
-                definition, size = _definition(item)
+            if len(listed) > MAX_OPERATIONS:
+                raise ServerFailed(f"it lists more than {MAX_OPERATIONS} operations")
+            # Aside: what a server makes of a page may take seconds to clean, and the runner has other runs.
+            for definition, size in await asyncio.to_thread(_definitions, listed):
                 octets += size
                 if definition.name in found:
                     raise ServerFailed(f"it lists {definition.name} twice")
@@ -160,6 +163,10 @@ def hear(request: rpc.Request, changed: Callable[[], None]) -> bytes | None:
     if request.method == "ping":
         return rpc.result(request.id, {})
     return rpc.error(request.id, rpc.METHOD_NOT_FOUND, "this client offers nothing but to call tools")
+
+
+def _definitions(listed: list[Any]) -> list[tuple[Definition, int]]:
+    return [_definition(item) for item in listed]
 
 
 def _definition(item: Any) -> tuple[Definition, int]:

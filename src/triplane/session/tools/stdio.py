@@ -17,6 +17,8 @@ from triplane.session.tools.peer import ServerFailed, ServerSlow, hear
 _CHUNK = 64 * 1024
 _UNSOLICITED = 10_000
 """Messages a server may send that answer nothing."""
+_UNSOLICITED_OCTETS = 4 * rpc.MAX_MESSAGE
+"""And their size: each is parsed where all runs of this runner are served."""
 _KEPT_LINES = 200
 """Lines of its standard error that go into the journal."""
 
@@ -37,7 +39,7 @@ class StdioChannel:
         self._writing = asyncio.Lock()
         self._problem: str | None = None
         self._last_words = ""
-        self._unsolicited = 0
+        self._unsolicited = self._unsolicited_octets = 0
         os.set_blocking(stdin, False)
         self._listening = asyncio.create_task(self._listen(), name="tool stdout")
         self._complaining = asyncio.create_task(self._complain(), name="tool stderr")
@@ -114,15 +116,18 @@ class StdioChannel:
             await self._execution.kill()
 
     async def _heard(self, line: bytes) -> None:
-        for message in rpc.read(line):
+        messages = rpc.read(line)
+        for message in messages:
             if isinstance(message, rpc.Response):
                 waiting = self._waiting.get(message.id) if message.id is not None else None
                 if waiting is not None and not waiting.done():
                     waiting.set_result(message)
                     continue
             self._unsolicited += 1
-            if self._unsolicited > _UNSOLICITED:
-                raise ServerFailed(f"more than {_UNSOLICITED} messages nobody asked for")
+            self._unsolicited_octets += len(line) // len(messages)
+            if self._unsolicited > _UNSOLICITED or self._unsolicited_octets > _UNSOLICITED_OCTETS:
+                limit = f"{_UNSOLICITED} messages or {_UNSOLICITED_OCTETS} octets"
+                raise ServerFailed(f"more than {limit} nobody asked for")
             if isinstance(message, rpc.Request) and (answer := hear(message, self._changed)) is not None:
                 await self.notify(answer)
 

@@ -71,6 +71,8 @@ def answer(asked):
             "serverInfo": {"name": "pretend", "version": "7"},
         }  # fmt: skip
     if method == "tools/list":
+        if MODE == "heavy":
+            return {"tools": [{"name": "a", "inputSchema": {"enum": [{"b": 1}] * 250_000}}]}
         return {"tools": listed()}
     if method == "tools/call":
         if MODE == "dies":
@@ -94,6 +96,9 @@ if MODE == "endless":
 if MODE == "flood":
     while True:
         send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "hello"}})
+if MODE == "wide":
+    while True:
+        send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": [{"a": 1}] * 200_000}})
 if MODE == "deep":
     sys.stdin.readline()
     print("[" * 100_000, flush=True)
