@@ -49,12 +49,13 @@ async def accepted_is_attested(world: "World") -> list[str]:
         about = {task, *reviews, *(uid for uid, of in task_of.items() if of == task)}
         subjects = {(item["name"], item["digest"]) for item in accepted["data"]["subjects"]}
         made = [entry for entry in by_type(world, "artifact.recorded") if task_of[entry["data"]["sessionUid"]] == task]
-        judged = {
-            uid
+        named = [
+            set(entry["data"].get("artifactUids", ()))
             for entry in by_type(world, "review.recorded")
             if entry["subject"]["uid"] in reviews
-            for uid in entry["data"].get("artifactUids", ())
-        }
+        ]
+        # Approvals of one quorum may be of two Artifacts of the same octets: docs/reference/attestations.md says so.
+        judged = set.intersection(*named) if named else set()
         told = [row for row in rows if row.entry["subject"]["uid"] in about | judged]
         digests = [row.entry["data"]["envelopeDigest"] for row in told if row.entry["type"] == "attestation.recorded"]
         envelopes = {digest: b"".join([part async for part in world.content.resolve(digest)]) for digest in digests}
