@@ -106,7 +106,8 @@ async def test_a_run_gets_what_its_requester_may_get(world: World, apiserver: Fa
 
 async def test_tools_get_their_own_and_the_harness_does_not_see_them(world: World) -> None:
     stdio = {"name": "repo", "spec": {"stdio": {"program": "server.py", "secrets": [USE]}}}
-    http = {"name": "web", "spec": {"http": {"url": "https://mcp.example/", "token": USE}}}
+    token = {key: USE[key] for key in ("name", "key")}
+    http = {"name": "web", "spec": {"http": {"url": "https://mcp.example/", "token": token}}}
     run = await world.claimed(work_order=secret_order(tools=[stdio, http]) | {"secrets": []})
     answer = (await ask(world, run)).json()
     assert answer["secrets"] == []

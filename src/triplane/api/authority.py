@@ -130,17 +130,22 @@ class Authority(Model):
     may_delegate: Annotated[Grant | None, Field(description="What may be given to what is beneath it.")] = None
 
 
-class SecretUse(Model):
-    """One key of a Secret that the harness needs; it launches only where authority grants the Secret."""
+class SecretKey(Model):
+    """One key of a Secret; it launches only where authority grants the Secret."""
 
     name: Annotated[ObjectName, Field(description="Name of the Secret, in the same namespace.")]
     key: Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$", description="Key in it.")]
+
+
+class SecretUse(SecretKey):
+    """One key of a Secret that a process needs in its environment."""
+
     env: Annotated[
         str,
         Field(
             max_length=64,
             pattern=r"^[A-Z][A-Z0-9_]*$",
-            description="Environment variable of the harness that holds the value.",
+            description="Environment variable of the process that holds the value.",
         ),
     ]
 

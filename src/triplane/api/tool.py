@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from triplane.api.authority import Pattern, SecretUse
+from triplane.api.authority import Pattern, SecretKey, SecretUse
 from triplane.api.harness import EnvVar
 from triplane.api.meta import Column, Conditions, KindInfo, Model, Resource, Rule, StatusModel
 from triplane.api.text import PLAIN_TEXT, Digest, Line, RelativePath, UserName
@@ -22,8 +22,8 @@ class EgressClass(StrEnum):
     """It reaches the world."""
 
 
-class StdioServer(Model):
-    """An MCP server the host starts as a process of its own sandbox, from the runner's approved programs."""
+class HostedProgram(Model):
+    """A program of a Tool, which the host runs in a sandbox of its own."""
 
     program: Annotated[RelativePath, Field(description="File or folder in the directory the runner's owner approves.")]
     digest: Annotated[Digest | None, Field(description="The content must have this digest.")] = None
@@ -31,6 +31,15 @@ class StdioServer(Model):
     interpreter: Annotated[
         Literal["python3", "none"], Field(description="python3: the runner's interpreter. none: run the file itself.")
     ] = "python3"
+    secrets: Annotated[
+        list[SecretUse] | None,
+        Field(max_length=16, description="Secrets the process needs; the session's authority must grant each."),
+    ] = None
+
+
+class StdioServer(HostedProgram):
+    """An MCP server the host starts as a process of its own sandbox, from the runner's approved programs."""
+
     args: Annotated[
         list[Annotated[str, Field(max_length=1024, pattern=PLAIN_TEXT)]],
         Field(default_factory=list, max_length=64, description="Arguments, passed literally: no shell."),
@@ -44,10 +53,6 @@ class StdioServer(Model):
             json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
         ),
     ]
-    secrets: Annotated[
-        list[SecretUse] | None,
-        Field(max_length=16, description="Secrets the process needs; the session's authority must grant each."),
-    ] = None
 
 
 class HttpServer(Model):
@@ -61,9 +66,9 @@ class HttpServer(Model):
             description="Its endpoint; plain http only on loopback. The session's authority must grant the host.",
         ),
     ]
-    token: Annotated[
-        SecretUse | None, Field(description="Secret sent as bearer token; the harness never sees it. `env` is unused.")
-    ] = None
+    token: Annotated[SecretKey | None, Field(description="Secret sent as bearer token; the harness never sees it.")] = (
+        None
+    )
 
 
 class BuiltinName(StrEnum):
@@ -75,15 +80,9 @@ class BuiltinName(StrEnum):
     """Reads the run's own inputs by name and range."""
 
 
-class ExecTool(Model):
+class ExecTool(HostedProgram):
     """A program run once for each call: arguments as JSON on standard input, result on standard output."""
 
-    program: Annotated[RelativePath, Field(description="File or folder in the directory the runner's owner approves.")]
-    digest: Annotated[Digest | None, Field(description="The content must have this digest.")] = None
-    entrypoint: Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")] = None
-    interpreter: Annotated[
-        Literal["python3", "none"], Field(description="python3: the runner's interpreter. none: run the file itself.")
-    ] = "python3"
     input_schema: Annotated[
         dict[str, object] | None,
         Field(
@@ -91,10 +90,6 @@ class ExecTool(Model):
             description="JSON Schema (2020-12) of the arguments.",
             json_schema_extra={"type": "object", "x-kubernetes-preserve-unknown-fields": True},
         ),
-    ] = None
-    secrets: Annotated[
-        list[SecretUse] | None,
-        Field(max_length=16, description="Secrets the process needs; the session's authority must grant each."),
     ] = None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from triplane.api.authority import SecretKey
 from triplane.api.tool import ToolSpec
 from triplane.audit.digest import digest_of_json
 from triplane.domain.contract import schema_problem
@@ -29,7 +30,7 @@ def tool_problem(spec: ToolSpec) -> str | None:
 def secrets_of(spec: ToolSpec) -> tuple[str, ...]:
     """Names of the Secrets the Tool needs: the session's authority must grant each."""
     declared = spec.stdio or spec.exec_
-    uses = list(declared.secrets or ()) if declared is not None else []
+    uses: list[SecretKey] = list(declared.secrets or ()) if declared is not None else []
     if spec.http is not None and spec.http.token is not None:
         uses.append(spec.http.token)
     return tuple(sorted({use.name for use in uses}))

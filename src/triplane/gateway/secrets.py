@@ -21,7 +21,7 @@ import structlog
 from fastapi import APIRouter, Response
 from pydantic import ValidationError
 
-from triplane.api.authority import SecretUse
+from triplane.api.authority import SecretKey, SecretUse
 from triplane.api.text import API_VERSION, REQUESTER
 from triplane.api.tool import ExecTool, ToolSpec
 from triplane.domain.pattern import any_fits
@@ -77,15 +77,15 @@ def unavailable(message: str) -> Refusal:
     return Refusal(422, "SecretUnavailable", message)
 
 
-def _uses(order: Mapping[str, Any]) -> list[tuple[str | None, SecretUse]]:
+def _uses(order: Mapping[str, Any]) -> list[tuple[str | None, SecretKey]]:
     """What the harness (None) and each Tool by name is to be given."""
     try:
-        uses: list[tuple[str | None, SecretUse]] = [
+        uses: list[tuple[str | None, SecretKey]] = [
             (None, SecretUse.model_validate(item)) for item in order.get("secrets") or ()
         ]
         for tool in order.get("tools") or ():
             spec = ToolSpec.model_validate(tool["spec"])
-            wanted = [*((spec.stdio or spec.exec_ or _NOTHING).secrets or ())]
+            wanted: list[SecretKey] = [*((spec.stdio or spec.exec_ or _NOTHING).secrets or ())]
             if spec.http is not None and spec.http.token is not None:
                 wanted.append(spec.http.token)
             uses += [(tool["name"], use) for use in wanted]
@@ -94,7 +94,7 @@ def _uses(order: Mapping[str, Any]) -> list[tuple[str | None, SecretUse]]:
     return uses
 
 
-def _within_authority(use: SecretUse, order: Mapping[str, Any]) -> None:
+def _within_authority(use: SecretKey, order: Mapping[str, Any]) -> None:
     granted = (order.get("authority") or {}).get("secrets") or []
     if not any_fits(granted, use.name):
         raise forbidden(
@@ -144,7 +144,7 @@ async def _secret(gateway: Gateway, namespace: str, name: str, subject: Subject)
     return found
 
 
-def _answer(use: SecretUse, found: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+def _answer(use: SecretKey, found: Mapping[str, Any], namespace: str) -> dict[str, Any]:
     """One value with what is recorded of it. Its octets must be text: an environment variable holds nothing else."""
     place = f"key {use.key} of Secret {namespace}/{use.name}"
     encoded = (found.get("data") or {}).get(use.key)

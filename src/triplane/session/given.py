@@ -12,6 +12,7 @@ class SecretValue:
     name: str
     key: str
     env: str
+    """Empty: it is sent, as a bearer token is, and stands in no environment."""
     value: str = field(repr=False)
     uid: str
     resource_version: str
@@ -21,7 +22,7 @@ class SecretValue:
         return {
             "name": self.name,
             "key": self.key,
-            "env": self.env,
+            **({"env": self.env} if self.env else {}),
             "uid": self.uid,
             "resourceVersion": self.resource_version,
         }
@@ -52,7 +53,7 @@ def _secret_values(items: Sequence[Mapping[str, Any]]) -> tuple[SecretValue, ...
         SecretValue(
             str(item["name"]),
             str(item["key"]),
-            str(item["env"]),
+            str(item.get("env", "")),
             str(item["value"]),
             str(item["uid"]),
             str(item["resourceVersion"]),

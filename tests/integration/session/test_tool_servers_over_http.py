@@ -94,7 +94,7 @@ async def test_the_packages_own_server_is_called(bench: ToolBench, real: Elsewhe
 
 async def test_its_secret_is_sent_to_it_and_to_nobody_else(bench: ToolBench, real: Elsewhere) -> None:
     spec = real.spec
-    spec["http"] |= {"token": {"name": "keys", "key": "api", "env": "UNUSED"}}
+    spec["http"] |= {"token": {"name": "keys", "key": "api"}}
     value = SecretValue("keys", "api", "UNUSED", "hush-hush-7", "uid", "1")
     async with bench.bed({"weather": spec}, egress=real.egress, secrets={"weather": (value,)}) as bed:
         await bed.call("weather__forecast", city="Oslo")

@@ -52,7 +52,7 @@ SECRET = {"name": "keys", "key": "api", "env": "API"}
     [
         ({"stdio": {"program": "x", "secrets": [SECRET, {**SECRET, "key": "b", "env": "B"}]}}, ("keys",)),
         ({"exec": {"program": "x", "secrets": [SECRET]}}, ("keys",)),
-        ({"http": {"url": "https://x.example/mcp", "token": SECRET}}, ("keys",)),
+        ({"http": {"url": "https://x.example/mcp", "token": {"name": "keys", "key": "api"}}}, ("keys",)),
         ({"http": {"url": "https://x.example/mcp"}}, ()),
         ({"builtin": "clock"}, ()),
     ],

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from triplane.api.authority import SecretUse
+from triplane.api.authority import SecretKey
 from triplane.api.meta import Material, MaterialBasis
 from triplane.api.tool import BuiltinName, EgressClass, ExecTool, HttpServer, StdioServer, ToolSpec
 from triplane.audit.digest import digest_of_json
@@ -94,7 +94,7 @@ async def _program(name: str, declared: StdioServer | ExecTool, opening: Opening
     return await asyncio.to_thread(bring_program, opening.bench, name, declared, values, egress)
 
 
-def _secret(name: str, use: SecretUse, opening: Opening) -> str:
+def _secret(name: str, use: SecretKey, opening: Opening) -> str:
     for given in opening.secrets.get(name, ()):
         if (given.name, given.key) == (use.name, use.key):
             return given.value
