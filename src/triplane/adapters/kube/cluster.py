@@ -48,6 +48,7 @@ class KubeCluster:
         self._fence = fence
         self._clock = clock or SystemClock()
         self._reads = Joined(self._get)
+        self._lists = Joined(self._whole_list)
 
     async def close(self) -> None:
         await self._transport.close()
@@ -65,6 +66,10 @@ class KubeCluster:
         raise _missing_kind(answer, kind) or error_of(answer, f"reading {kind} {namespace}/{name}")
 
     async def list(self, kind: str, namespace: str | None = None) -> tuple[Sequence[Object], str]:
+        return await self._lists((kind, namespace))
+
+    async def _whole_list(self, key: tuple[str, str | None]) -> tuple[Sequence[Object], str]:
+        kind, namespace = key
         for _ in range(LIST_RESTARTS):
             try:
                 return await self._list(kind, namespace, PAGE)
