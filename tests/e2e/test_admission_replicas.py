@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import re
+import shutil
 import signal
 import socket
 import ssl
@@ -87,6 +88,9 @@ def replicas(control_plane: ControlPlane, admin: Api) -> Iterator[Replicas]:
     finally:
         admin.request("DELETE", CONFIGURATION)
         asyncio.run(running.stop())
+        # What a rotation in seconds left ends in seconds: whoever comes next begins with certificates of its own.
+        shutil.rmtree(running.certificates.serving.parent)
+        Certificates.of(control_plane.settings).ensure()
 
 
 class Load:
