@@ -17,8 +17,8 @@ pytestmark = pytest.mark.e2e
 WITH_STATUS = [kind for kind, cls in KINDS.items() if cls.info.ready_condition is not None]
 
 
-def author_of(kind: str, operator: Api, alice: Api) -> Api:
-    return operator if kind in BY_THE_OPERATOR else alice
+def author_of(kind: str, operator: Api, alice: Api, admin: Api) -> Api:
+    return operator if kind in BY_THE_OPERATOR else admin if kind == "Policy" else alice
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -34,10 +34,10 @@ def test_the_definition_is_established_and_stored_as_rendered(kind: str, admin: 
 
 @pytest.mark.parametrize("kind", WITH_STATUS)
 def test_the_first_get_shows_the_summary_condition_unknown(
-    kind: str, namespace: str, alice: Api, operator: Api
+    kind: str, namespace: str, alice: Api, operator: Api, admin: Api
 ) -> None:
     obj = valid(kind, namespace)
-    assert author_of(kind, operator, alice).create(obj).status_code == 201
+    assert author_of(kind, operator, alice, admin).create(obj).status_code == 201
     status = alice.get(obj).json()["status"]
     assert status["observedGeneration"] == 0
     assert status.get("phase") == KINDS[kind].info.status_defaults.get("phase")
@@ -69,7 +69,7 @@ def test_scalar_defaults_of_the_spec_are_filled_in(namespace: str, alice: Api) -
     assert alice.create(valid("Agent", namespace)).json()["spec"]["lifecycle"] == "Active"
 
 
-@pytest.mark.parametrize("kind", ["Graph", "Node", "Workflow", "Agent", "Harness", "Capability"])
+@pytest.mark.parametrize("kind", ["Graph", "Node", "Workflow", "Agent", "Harness", "Capability", "Guideline", "Tool"])
 def test_applying_the_same_manifest_again_changes_nothing(kind: str, namespace: str, alice: Api, operator: Api) -> None:
     manifest = valid(kind, namespace)
     alice.apply(manifest).raise_for_status()
@@ -80,9 +80,9 @@ def test_applying_the_same_manifest_again_changes_nothing(kind: str, namespace: 
 
 
 @pytest.fixture
-def one_of_each(namespace: str, alice: Api, operator: Api) -> str:
+def one_of_each(namespace: str, alice: Api, operator: Api, admin: Api) -> str:
     for kind in KINDS:
-        assert author_of(kind, operator, alice).create(valid(kind, namespace)).status_code == 201
+        assert author_of(kind, operator, alice, admin).create(valid(kind, namespace)).status_code == 201
     return namespace
 
 

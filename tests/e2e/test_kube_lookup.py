@@ -27,10 +27,10 @@ async def test_it_reads_what_is_stored_now(control_plane: ControlPlane, namespac
         await lookup.close()
 
 
-async def test_it_may_read_tasks_and_workflows_alone(control_plane: ControlPlane, namespace: str) -> None:
+async def test_it_may_not_read_what_no_check_looks_at(control_plane: ControlPlane, namespace: str) -> None:
     lookup = Lookup(control_plane.kubeconfig("admission"))
     try:
-        for kind in ("Graph", "Agent", "Harness", "Review"):
+        for kind in ("AgentSession", "Artifact", "Guideline", "Review"):
             with pytest.raises(Forbidden, match=r"cannot get resource"):
                 await lookup.get(kind, namespace, "sample")
     finally:
