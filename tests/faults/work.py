@@ -12,8 +12,8 @@ from tests.faults.installation import Installation
 from tests.faults.invariants import LogRow, explained, nothing_left, runs_end_once
 from tests.faults.witness import read_log
 
-UNDISTURBED = ["session.offered", "run.claimed", "run.started", "run.finished"]
-"""One run, from its offer to its result."""
+UNDISTURBED = ["session.offered", "run.claimed", "run.started", "run.finished", "attestation.recorded"]
+"""One run, from its offer to its result and the statement of what it produced."""
 PASSING = frozenset({"run.permitted", "run.recorded", "resource.observed"})
 
 
