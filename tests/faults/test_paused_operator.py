@@ -13,6 +13,7 @@ from tests.faults.installation import Installation
 from tests.faults.witness import read_log
 from tests.faults.work import Work
 from triplane.domain.session import PERMIT_SECONDS
+from triplane.session.client import CLAIM_WAIT_SECONDS
 
 pytestmark = pytest.mark.faults
 NARROW = {"spec": {"authority": {"mayDelegate": {"tools": []}}}}
@@ -31,6 +32,7 @@ def test_a_permit_dies_while_the_operator_sleeps(installation: Installation, api
     with ExitStack() as paused:
         runner = paused.enter_context(ExitStack())
         runner.enter_context(installation.frozen("runner"))
+        time.sleep(CLAIM_WAIT_SECONDS + 1)  # what it has asked already, the gateway would claim for it
         work.apply()
         assert settle(lambda: [] if logged(installation, namespace, "run.permitted") else ["no permit yet"], 30) == []
         paused.enter_context(installation.frozen("operator"))
