@@ -215,12 +215,16 @@ def test_kept_resources_are_found_by_label_and_the_graph_is_what_the_log_says(in
     assert "the live graph is what the log says" in installation.ok("graph", "rebuild", "--check")
     settings = Settings(home=installation.home)
     superuser = EmbeddedPostgres(settings.pg, ensure_passwords(settings.secrets)["superuser"])
-    with psycopg.connect(make_conninfo(superuser.dsn, dbname="triplane"), autocommit=True) as database:
-        database.execute("DELETE FROM graph.edges WHERE kind = 'reviews'")
-        database.execute("UPDATE graph.resources SET requester = 'p-forged' WHERE kind = 'Graph'")
-    differing = installation.triplane("graph", "rebuild", "--check")
-    assert differing.returncode == 1
-    assert "reviews" in differing.stdout
+    for _ in range(5):  # an operator that is just catching up may put back what was taken away
+        with psycopg.connect(make_conninfo(superuser.dsn, dbname="triplane"), autocommit=True) as database:
+            database.execute("DELETE FROM graph.edges WHERE kind = 'reviews'")
+            database.execute("UPDATE graph.resources SET requester = 'p-forged' WHERE kind = 'Graph'")
+        differing = installation.triplane("graph", "rebuild", "--check")
+        assert differing.returncode == 1
+        if "reviews" in differing.stdout:
+            break
+    else:
+        pytest.fail(f"the edges that were taken away are not missed: {differing.stdout}")
     assert "requester is 'p-forged'" in differing.stdout
     assert "rebuilt: " in installation.ok("graph", "rebuild")
     assert json.loads(installation.ok("graph", "rebuild", "--check", "-o", "json"))["differences"] == []
