@@ -17,6 +17,17 @@ class EnvVar(Model):
     value: Annotated[str, Field(max_length=4096, pattern=PLAIN_TEXT, description="Value, taken literally.")]
 
 
+Entrypoint = Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")]
+Interpreter = Annotated[
+    Literal["python3", "none"], Field(description="python3: the runner's interpreter. none: run the file itself.")
+]
+Arguments = Annotated[
+    list[Annotated[str, Field(max_length=1024, pattern=PLAIN_TEXT)]],
+    Field(default_factory=list, max_length=64, description="Arguments, passed literally: no shell."),
+]
+"""How a program is run, of a Harness or of a Tool."""
+
+
 class ExecHarness(Model):
     """A program run once per run, speaking the exec protocol (docs/reference/exec-protocol.md)."""
 
@@ -31,15 +42,9 @@ class ExecHarness(Model):
             "Alone: the program is this blob, stored in the Harness's namespace."
         ),
     ] = None
-    entrypoint: Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")] = None
-    interpreter: Annotated[
-        Literal["python3", "none"],
-        Field(description="python3: the runner's interpreter. none: run the file itself."),
-    ] = "python3"
-    args: Annotated[
-        list[Annotated[str, Field(max_length=1024, pattern=PLAIN_TEXT)]],
-        Field(default_factory=list, max_length=64, description="Arguments, passed literally: no shell."),
-    ]
+    entrypoint: Entrypoint = None
+    interpreter: Interpreter = "python3"
+    args: Arguments
     env: Annotated[
         list[EnvVar],
         Field(

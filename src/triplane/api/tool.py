@@ -1,14 +1,14 @@
 """Tool: what a run may call through its session host, which alone talks to the real server."""
 
 from enum import StrEnum
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from triplane.api.authority import Pattern, SecretKey, SecretUse
-from triplane.api.harness import EnvVar
+from triplane.api.harness import Arguments, Entrypoint, EnvVar, Interpreter
 from triplane.api.meta import Column, Conditions, KindInfo, Model, Resource, Rule, StatusModel
-from triplane.api.text import PLAIN_TEXT, Digest, Line, RelativePath, UserName
+from triplane.api.text import Digest, Line, RelativePath, UserName
 
 
 class EgressClass(StrEnum):
@@ -27,10 +27,8 @@ class HostedProgram(Model):
 
     program: Annotated[RelativePath, Field(description="File or folder in the directory the runner's owner approves.")]
     digest: Annotated[Digest | None, Field(description="The content must have this digest.")] = None
-    entrypoint: Annotated[RelativePath | None, Field(description="File to run when the program is a folder.")] = None
-    interpreter: Annotated[
-        Literal["python3", "none"], Field(description="python3: the runner's interpreter. none: run the file itself.")
-    ] = "python3"
+    entrypoint: Entrypoint = None
+    interpreter: Interpreter = "python3"
     secrets: Annotated[
         list[SecretUse] | None,
         Field(max_length=16, description="Secrets the process needs; the session's authority must grant each."),
@@ -40,10 +38,7 @@ class HostedProgram(Model):
 class StdioServer(HostedProgram):
     """An MCP server the host starts as a process of its own sandbox, from the runner's approved programs."""
 
-    args: Annotated[
-        list[Annotated[str, Field(max_length=1024, pattern=PLAIN_TEXT)]],
-        Field(default_factory=list, max_length=64, description="Arguments, passed literally: no shell."),
-    ]
+    args: Arguments
     env: Annotated[
         list[EnvVar],
         Field(

@@ -51,7 +51,8 @@ class Entry:
 
     @property
     def data(self) -> Object:
-        return self.entry["data"]  # type: ignore[no-any-return]
+        data: Object = self.entry["data"]
+        return data
 
 
 @dataclass(frozen=True, slots=True)

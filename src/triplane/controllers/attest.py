@@ -9,7 +9,6 @@ import asyncio
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic import ValidationError
@@ -38,6 +37,7 @@ from triplane.audit.dsse import Signer
 from triplane.audit.entry import body_of, event_id
 from triplane.audit.model import EventBody, EventSubject, JsonObject, Recorded
 from triplane.controllers.context import Context
+from triplane.controllers.judged import Judged, Produced, judge, placed, read_produced
 from triplane.controllers.observe import subject_of
 from triplane.controllers.task_children import stream_of
 from triplane.controllers.task_gather import Gathered
@@ -45,7 +45,7 @@ from triplane.domain.events import facts_document
 from triplane.domain.quorum import quorum_of
 from triplane.domain.redaction import redact_json
 from triplane.domain.session import RunView
-from triplane.domain.task_facts import Placement, RecordArtifacts
+from triplane.domain.task_facts import RecordArtifacts
 from triplane.errors import Conflict
 
 Object = Mapping[str, Any]
@@ -53,24 +53,6 @@ Found = Mapping[str, Recorded]
 ASKED: Final = "policy/asked"
 """The list of the Policies that were asked at launch: the blob of ``run.permitted``."""
 _DECIDED_ON = ("snapshotDigest", "authorityDigest", "policyDigest", "runInputsDigest")
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """The Artifacts a verdict is about, each by output name, and the run that made them."""
-
-    artifacts: Mapping[tuple[str, str], str]
-    """(output name, digest) to the Artifact's UID."""
-    producer: Party
-    runs: tuple[tuple[str, int], ...]
-    """(session UID, run)."""
-
-    def subjects(self, data: JsonObject) -> list[Subject]:
-        """The subjects of an entry, with the objects they are."""
-        return [
-            Subject(item["name"], item["digest"], self.artifacts.get((item["name"], item["digest"])))
-            for item in data["subjects"]
-        ]
 
 
 class Attestor:
@@ -105,7 +87,7 @@ class Attestor:
             namespace=task["namespace"],
             round=action.round,
             run=run.run,
-            producer=_placed(at, "producer", action.round, session.agent_uid, session.uid),
+            producer=placed(at, "producer", action.round, session.agent_uid, session.uid),
             decided_on={key: decided_on[key] for key in _DECIDED_ON if key in decided_on},
             dependencies=_dependencies(at.session_objects[session.name], run, leave),
             byproducts=_byproducts(run, segments),
@@ -125,7 +107,8 @@ class Attestor:
         """Append those of the entries that are missing: each verdict on outputs followed by its statement, and an
         acceptance by the statement that rests on them."""
         accepted = next((body for body in bodies if body.type == "task.accepted"), None)
-        judged = None if accepted is None else await self._judged(accepted.data, at)
+        produced = await read_produced(self._context, at) if any(map(_stated, bodies)) else ()
+        judged = None if accepted is None else judge(accepted.data, produced, at)
         wanted = [body.id for body in bodies]
         if accepted is not None and judged is not None:
             wanted += [id_ for id_, _ in _rests_on(accepted.data, judged)]
@@ -141,15 +124,15 @@ class Attestor:
             woven: list[EventBody] = []
             for body in missing:
                 if body is accepted and judged is not None:
-                    late = await self._late_reviews(signer, body.data, made, found, at)
+                    late = self._late_reviews(signer, body.data, produced, made, found, at)
                     made += late
                     woven += [item.body for item in late]
                 woven.append(body)
                 if _stated(body):
                     made.append(
-                        await self._accept(signer, body, made, found, at)
-                        if body is accepted
-                        else await self._review(signer, body.data, body.subject, at)
+                        self._accept(signer, body, judged, made, found, at)
+                        if judged is not None and body is accepted
+                        else self._review(signer, body.data, body.subject, produced, at)
                     )
                     woven.append(made[-1].body)
             await self._store(made, at)
@@ -159,28 +142,31 @@ class Attestor:
     def _origin(self) -> str:
         return self._context.signing.origin
 
-    async def _late_reviews(
-        self, signer: Signer, data: JsonObject, made: Sequence[Attestation], found: Found, at: Gathered
-    ) -> list[Attestation]:
+    def _late_reviews(
+        self, signer: Signer, data: JsonObject, produced: Sequence[Produced], made: Sequence[Attestation],
+        found: Found, at: Gathered,
+    ) -> list[Attestation]:  # fmt: skip
         """Verdicts that were recorded without a statement, by an operator that signed nothing yet."""
         there = {item.body.id for item in made} | found.keys()
         late = []
         for uid in _review_uids(data):
             entry = found.get(event_id("review.recorded", uid, 1))
             if entry is not None and attestation_id(REVIEW, uid, 1) not in there:
-                late.append(await self._review(signer, entry.entry["data"], body_of(entry.entry).subject, at))
+                late.append(self._review(signer, entry.entry["data"], body_of(entry.entry).subject, produced, at))
         return late
 
-    async def _review(self, signer: Signer, data: JsonObject, about: EventSubject, at: Gathered) -> Attestation:
+    def _review(
+        self, signer: Signer, data: JsonObject, about: EventSubject, produced: Sequence[Produced], at: Gathered
+    ) -> Attestation:
         obj = self._context.index.by_uid(about.uid)
         # Somebody may have deleted it since it was read: only what is judged now can be recorded now.
         round_ = obj["spec"]["round"] if obj is not None else len(at.facts.decisions.rejected) + 1
-        judged = await self._judged({**data, "round": round_}, at)
+        judged = judge({**data, "round": round_}, produced, at)
         agent, principal = data.get("reviewerAgentUid"), data.get("reviewerPrincipal")
         if agent is None:
             reviewer = Party(principal, harness_principal=principal)
         else:
-            reviewer = _placed(at, "reviewer", round_, agent, data.get("reviewSessionUid"))
+            reviewer = placed(at, "reviewer", round_, agent, data.get("reviewSessionUid"))
         said = Verdict(
             uid=about.uid,
             name=about.name,
@@ -193,11 +179,10 @@ class Attestor:
         )
         return self._sign(signer, REVIEW, review(self._origin, said), judged.subjects(data), about, 1, at)
 
-    async def _accept(
-        self, signer: Signer, body: EventBody, made: Sequence[Attestation], found: Found, at: Gathered
+    def _accept(
+        self, signer: Signer, body: EventBody, judged: Judged, made: Sequence[Attestation], found: Found, at: Gathered
     ) -> Attestation:
         data, round_ = body.data, body.data["round"]
-        judged = await self._judged(data, at)
         quorum = quorum_of(at.facts, round_)
         digests = {item.body.id: item.digest for item in made} | {
             id_: entry.entry["data"]["envelopeDigest"]
@@ -217,34 +202,6 @@ class Attestor:
         )
         predicate = summary(self._origin, accepted)
         return self._sign(signer, SUMMARY, predicate, judged.subjects(data), body.subject, round_, at)
-
-    async def _judged(self, data: JsonObject, at: Gathered) -> _Judged:
-        """The Artifacts of the round that an entry's subjects are, and who made them: as the log has them, for the
-        objects may have been deleted."""
-        wanted = {(item["name"], item["digest"]) for item in data["subjects"]}
-        placed = at.facts.decisions.latest("producer", data["round"])
-        ids: dict[str, tuple[str, int, tuple[str, str]]] = {}
-        for session in at.facts.sessions:
-            by_placed = placed is None or session.agent_uid == placed.agent_uid
-            if session.role != "producer" or session.view is None or not by_placed:
-                continue
-            for run in session.view.runs:
-                if run.result is None or run.run_inputs.get("round") != data["round"]:
-                    continue
-                for output in run.result.outputs:
-                    if (output.name, output.digest) in wanted:
-                        id_ = event_id("artifact.recorded", session.uid, run.run, output.name)
-                        ids[id_] = session.uid, run.run, (output.name, output.digest)
-        recorded = await self._context.log.get_many(list(ids)) if ids else {}
-        found: dict[tuple[str, str], str] = {}
-        runs = set()
-        for id_, (session_uid, run_, output_) in sorted(ids.items(), key=lambda item: (item[1][1], item[0])):
-            if id_ in recorded:
-                found[output_] = recorded[id_].entry["subject"]["uid"]  # of the newest run
-                runs.add((session_uid, run_))
-        made_by = sorted(runs)
-        producer = Party(None) if placed is None else _party(placed, made_by[-1][0] if made_by else None)
-        return _Judged(found, producer, tuple(made_by))
 
     def _sign(
         self, signer: Signer, kind: str, predicate: Mapping[str, Any], subjects: Sequence[Subject],
@@ -275,25 +232,10 @@ def _review_uids(data: JsonObject) -> list[str]:
     return [item["reviewUid"] for item in data.get("reviews") or (data,)]
 
 
-def _rests_on(data: JsonObject, judged: _Judged) -> list[tuple[str, str]]:
+def _rests_on(data: JsonObject, judged: Judged) -> list[tuple[str, str]]:
     """``(event id, type)`` of every statement an acceptance rests on."""
     runs = [(attestation_id(PROVENANCE, session, run), PROVENANCE) for session, run in judged.runs]
     return runs + [(attestation_id(REVIEW, uid, 1), REVIEW) for uid in _review_uids(data)]
-
-
-def _placed(at: Gathered, role: str, round_: int, agent_uid: str, session_uid: str | None) -> Party:
-    """An Agent as it was placed in the round; without a placement nobody is known to control it."""
-    placed = [
-        item
-        for item in at.facts.decisions.placements
-        if (item.role, item.round, item.agent_uid) == (role, round_, agent_uid)
-    ]
-    newest = max(placed, key=lambda item: item.ordinal, default=None)
-    return Party(None, agent_uid=agent_uid, session_uid=session_uid) if newest is None else _party(newest, session_uid)
-
-
-def _party(placed: Placement, session_uid: str | None) -> Party:
-    return Party(placed.principal, placed.harness_principal, placed.agent_uid, placed.agent_name, session_uid)
 
 
 def _dependencies(session: Object, run: RunView, leave: Object) -> list[Dependency]:

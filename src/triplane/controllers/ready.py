@@ -1,5 +1,6 @@
-"""Agent, Harness and Capability: are they usable as they stand?"""
+"""Kinds that are only judged: are they usable as they stand? Harness and Guideline always are; the others say how."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from triplane.controllers.context import Context
@@ -11,9 +12,12 @@ from triplane.domain.naming import public_id
 
 USABLE = Finding("Ready", "True", "Ready", "It can be used")
 
+Judgement = tuple[Mapping[str, Any], Sequence[Finding]]
+"""Status fields beside the conditions, and what the conditions say."""
+
 
 class ReadyReconciler:
-    """Sets ``Ready``; Tasks that wait for one of these are woken by the watch, not from here."""
+    """Sets ``Ready``; Tasks and Nodes that wait for one of these are woken by the watch, not from here."""
 
     def __init__(self, context: Context, observer: Observer, status: StatusWriter) -> None:
         self._context = context
@@ -26,15 +30,23 @@ class ReadyReconciler:
         if obj is None or obj["metadata"].get("deletionTimestamp"):
             return None
         await self._observer.observe(obj)
-        finding = self._agent(obj) if key.kind == "Agent" else USABLE
-        status: dict[str, Any] = {}
-        if key.kind == "Agent":
-            # Permits say it too; here it takes effect for what already waits.
-            await self._context.sessions.limit(obj["metadata"]["uid"], obj["spec"].get("maxConcurrentSessions"))
-            status["publicId"] = public_id(key.name, obj["metadata"]["uid"])
-        return await self._status.write(obj, status, [finding])
+        status, findings = await self._judge(obj)
+        return await self._status.write(obj, status, findings)
 
-    def _agent(self, obj: dict[str, Any]) -> Finding:
+    async def _judge(self, obj: Mapping[str, Any]) -> Judgement:
+        return {}, [USABLE]
+
+
+class AgentReconciler(ReadyReconciler):
+    """Sets ``publicId`` too, and tells the session store of ``maxConcurrentSessions``."""
+
+    async def _judge(self, obj: Mapping[str, Any]) -> Judgement:
+        spec, metadata = obj["spec"], obj["metadata"]
+        # Permits say it too; here it takes effect for what already waits.
+        await self._context.sessions.limit(metadata["uid"], spec.get("maxConcurrentSessions"))
+        return {"publicId": public_id(metadata["name"], metadata["uid"])}, [self._ready(obj)]
+
+    def _ready(self, obj: Mapping[str, Any]) -> Finding:
         spec, metadata = obj["spec"], obj["metadata"]
         harness = spec["harnessRef"]["name"]
         if spec.get("lifecycle") == "Suspended":

@@ -20,7 +20,7 @@ from triplane.controllers.node import NodeReconciler
 from triplane.controllers.observe import Observer
 from triplane.controllers.policy import PolicyReconciler
 from triplane.controllers.projection import GraphProjector, ProjectedLog
-from triplane.controllers.ready import ReadyReconciler
+from triplane.controllers.ready import AgentReconciler, ReadyReconciler
 from triplane.controllers.signing import OperatorKeys
 from triplane.controllers.status import StatusWriter
 from triplane.controllers.task import TaskReconciler
@@ -114,7 +114,7 @@ class Reconcilers:
             "Node": self._nodes.reconcile,
             "Workflow": WorkflowReconciler(context, observer, status).reconcile,
             "Task": TaskReconciler(context, observer, status).reconcile,
-            "Agent": ready.reconcile,
+            "Agent": AgentReconciler(context, observer, status).reconcile,
             "Harness": ready.reconcile,
             "Capability": CapabilityReconciler(context, observer, status).reconcile,
             "Guideline": ready.reconcile,

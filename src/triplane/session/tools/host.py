@@ -154,9 +154,9 @@ class ToolHost:
             if not self._closing:
                 raise
             ended = broken_off(call)
-        result = await self._aside(lambda: self._known.redacted_json(ended.result))
+        result: Mapping[str, Any] = await self._aside(lambda: self._known.redacted_json(ended.result))
         await self._tell(call.told, ended, result, round((_monotonic() - began) * 1000))
-        return result  # type: ignore[no-any-return]
+        return result
 
     async def _carried_out(self, name: str, arguments: Mapping[str, Any], call: Call) -> Ended:
         """Each step goes on, or ends the call with a refusal."""
