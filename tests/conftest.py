@@ -13,6 +13,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from tests.s3server import S3Server, running_s3
 from triplane.adapters.postgres.connection import ensure_passwords
 from triplane.adapters.postgres.embedded import EmbeddedPostgres
 from triplane.adapters.postgres.migrate import migrate
@@ -77,6 +78,13 @@ def running_server() -> Iterator[PostgresServer]:
 def postgres_server() -> Iterator[PostgresServer]:
     """One server for the whole session."""
     with running_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """One S3-compatible server for the whole session; tests take a prefix each."""
+    with running_s3() as server:
         yield server
 
 

@@ -4,7 +4,9 @@ TriplaneError
 ├── InvalidInput          what the caller sent can never be accepted
 │   ├── InvalidEntry      an event body breaks the entry format
 │   ├── InvalidExpression  a CEL condition that does not compile, fails on its values, or costs too much
-│   └── InvalidDigest     not ``sha256:`` and 64 lowercase hex digits
+│   ├── InvalidDigest     not ``sha256:`` and 64 lowercase hex digits
+│   ├── InvalidProof      a Merkle proof is malformed, or proves something else
+│   └── InvalidNote       a note, checkpoint or key is malformed, or not signed by whom it must be
 ├── Conflict              the request contradicts what is recorded
 │   ├── IdReused          same event id, other body
 │   ├── SequenceGap       a record is not the next one
@@ -37,6 +39,22 @@ class InvalidDigest(InvalidInput):
 
 class InvalidExpression(InvalidInput):
     """A CEL expression does not compile, fails on its values, or costs too much."""
+
+
+class InvalidProof(InvalidInput):
+    """A Merkle proof is malformed, or proves something else. ``reason`` is a ``triplane.audit.merkle.ProofFault``."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class InvalidNote(InvalidInput):
+    """A note is malformed, or not signed by whom it must be. ``reason`` is a ``triplane.audit.note.NoteFault``."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Conflict(TriplaneError):

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from triplane.api.policy import PolicySpec
 from triplane.audit.dsse import Signer
 from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
+from triplane.domain.collection import StoredBlob as StoredBlob
 from triplane.domain.policy import PolicyDecision, PolicyProblem, PolicyRequest
 from triplane.domain.resourcegraph import Direction as Direction
 from triplane.domain.resourcegraph import Edge as Edge
@@ -124,6 +125,57 @@ class ContentStore(Protocol):
 
     def list_digests(self) -> AsyncIterator[str]:
         """All digests, ascending."""
+        ...
+
+
+class CollectorLease(Protocol):
+    """The right to be the one collector of a store."""
+
+    @property
+    def began(self) -> datetime:
+        """When it was granted, by the clock that ``StoredBlob.stored_at`` is told by."""
+        ...
+
+    async def renew(self) -> None:
+        """Keep it. Raises ``Fenced`` when somebody else has it: stop; what was collected so far was right."""
+        ...
+
+
+class KeptContent(ContentStore, Protocol):
+    """A content store as its keeper sees it, who collects what nobody needs. Clients of the gateway see less."""
+
+    def stored(self) -> AsyncIterator[StoredBlob]:
+        """Every blob, by digest ascending; those stored meanwhile may be left out. Storing content again renews
+        ``stored_at``, to within the store's own tolerance (ten minutes, if it does not say otherwise)."""
+        ...
+
+    async def collect(self, digest: str, *, before: datetime) -> bool:
+        """Remove the blob, unless it was stored (also again) at or after ``before``, is being stored or read by
+        anybody the store can see, or is held. A store that is acknowledged is never undone by this, whatever the
+        two do at once. True if it was removed."""
+        ...
+
+    async def hold(self, digest: str, holder: str, seconds: float) -> None:
+        """Bar ``collect`` for so long, in the name of ``holder`` (``[a-z0-9-]``, at most 63); again: for so long from
+        now. Holds do not bar ``delete``, which is erasure on purpose. Raises ``BlobMissing``, ``InvalidInput``."""
+        ...
+
+    async def release(self, digest: str, holder: str) -> bool:
+        """End the hold; False if there was none."""
+        ...
+
+    async def held(self) -> frozenset[str]:
+        """Digests somebody holds now."""
+        ...
+
+    def lease(self, seconds: float) -> AbstractAsyncContextManager[CollectorLease]:
+        """Be the only collector inside the context. A holder that dies loses it, at the latest ``seconds`` after it
+        last renewed. Raises ``Conflict`` when there is another."""
+        ...
+
+    async def tidy(self, *, before: datetime) -> int:
+        """Remove what dead writers left before then, and what is kept twice; returns how many. For the lease's
+        holder."""
         ...
 
 
@@ -388,6 +440,11 @@ class SessionStore(Protocol):
 
     async def disown_blob(self, digest: str) -> None:
         """The blob is erased: it belongs to no namespace until it is put again."""
+        ...
+
+    async def blob_references(self) -> frozenset[str]:
+        """Every digest that anything kept here names, wherever it stands: owners, work orders, run inputs, facts,
+        records, results, questions. More than is needed, never less: what is not in it may be collected."""
         ...
 
     async def cursor(self, name: str) -> int:

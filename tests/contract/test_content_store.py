@@ -1,81 +1,18 @@
 """The contract of ``ContentStore``, on every backend."""
 
 import asyncio
-import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable
 
 import pytest
+from tests.contract.content_world import BACKENDS, LARGE, MISSING, Subject, digests, read, sha256, stream
 
-from triplane.adapters.filesystem.contentstore import FilesystemContentStore
-from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.errors import BlobMissing, Corrupt, InvalidDigest, TooLarge
-from triplane.ports import ContentStore
-
-MISSING = "sha256:" + "0" * 64
-LARGE = bytes(range(256)) * 14_000  # 3.4 MiB: several chunks, the last one short
 
 
-@dataclass
-class Subject:
-    """A store, a hand that changes what it has stored, and what it reported as quarantined."""
-
-    store: ContentStore
-    tamper: Callable[[str, bytes], None]
-    reported: list[str] = field(default_factory=list)
-
-
-def _filesystem(folder: Path) -> Subject:
-    reported: list[str] = []
-
-    async def report(digest: str, where: str) -> None:
-        assert Path(where).is_relative_to(folder / "quarantine")
-        assert Path(where).exists()
-        reported.append(digest)
-
-    def tamper(digest: str, content: bytes) -> None:
-        digits = digest.removeprefix("sha256:")
-        path = folder / "blobs" / "sha256" / digits[:2] / digits[2:4] / digits
-        path.chmod(0o644)
-        path.write_bytes(content)
-
-    return Subject(FilesystemContentStore(folder, on_quarantine=report), tamper, reported)
-
-
-def _memory(folder: Path) -> Subject:
-    reported: list[str] = []
-
-    async def report(digest: str, where: str) -> None:
-        assert where == "memory"
-        reported.append(digest)
-
-    store = MemoryContentStore(on_quarantine=report)
-    return Subject(store, store._blobs.__setitem__, reported)
-
-
-@pytest.fixture(params=[pytest.param(_filesystem, id="filesystem"), pytest.param(_memory, id="memory")])
-def subject(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
-    made: Subject = request.param(tmp_path / "cas")
-    return made
-
-
-def sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-async def stream(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        await asyncio.sleep(0)
-        yield chunk
-
-
-async def read(store: ContentStore, digest: str) -> bytes:
-    return b"".join([chunk async for chunk in store.resolve(digest)])
-
-
-async def digests(store: ContentStore) -> list[str]:
-    return [digest async for digest in store.list_digests()]
+@pytest.fixture(params=BACKENDS)
+async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
+    async with request.param(request) as made:
+        yield made
 
 
 @pytest.mark.parametrize(
@@ -244,7 +181,7 @@ async def test_changed_content_is_never_read_as_whole_and_is_quarantined(
     subject: Subject, damage: Callable[[bytes], bytes], content: bytes
 ) -> None:
     digest = await subject.store.store(content)
-    subject.tamper(digest, damage(content))
+    await subject.tamper(digest, damage(content))
     got = []
     with pytest.raises(Corrupt, match=digest):
         async for chunk in subject.store.resolve(digest):
@@ -262,7 +199,7 @@ async def test_storing_over_changed_content_quarantines_it_and_heals_the_blob(
     subject: Subject, damage: Callable[[bytes], bytes]
 ) -> None:
     digest = await subject.store.store(b"the right content")
-    subject.tamper(digest, damage(b"the right content"))
+    await subject.tamper(digest, damage(b"the right content"))
     assert await subject.store.store(b"the right content") == digest
     assert subject.reported == [digest]
     assert await read(subject.store, digest) == b"the right content"
@@ -271,7 +208,7 @@ async def test_storing_over_changed_content_quarantines_it_and_heals_the_blob(
 
 async def test_many_readers_of_one_bad_blob_quarantine_it_once(subject: Subject) -> None:
     digest = await subject.store.store(b"content")
-    subject.tamper(digest, b"contend")
+    await subject.tamper(digest, b"contend")
     found = await asyncio.gather(*(read(subject.store, digest) for _ in range(8)), return_exceptions=True)
     assert {type(error) for error in found} <= {Corrupt, BlobMissing}
     assert Corrupt in {type(error) for error in found}

@@ -1165,3 +1165,27 @@ async def test_a_blob_cannot_be_put_nowhere(
     with pytest.raises(error):
         await store.own_blob(namespace, digest)
     assert not await store.owns_blob(namespace, digest)
+
+
+async def test_every_digest_that_anything_here_names_is_a_reference(subject: Subject) -> None:
+    def digest(number: int) -> str:
+        return f"sha256:{number:064x}"
+
+    store = subject.store
+    assert await store.blob_references() == frozenset()
+    await store.offer(replace(offer(), snapshot_digest=digest(1), work_order={"a": [{"b": f"see {digest(2)}, ü"}]}))
+    revision = await store.revocation_revision()
+    inputs = {"x": digest(3), f"{digest(4)}": None}
+    await store.permit(replace(permit(revision=revision), snapshot_digest=digest(1), run_inputs=inputs))
+    await subject.other.claim_run("s1", 1, "runner", "i1")
+    await subject.other.start("s1", 1, {"measured": digest(6)})
+    await subject.other.record("s1", 1, 1, digest(7))
+    output = RunOutput("report", "report.md", digest(8), "text/markdown", 1)
+    await subject.other.finish("s1", 1, RunResult(Outcome.SUCCEEDED, "Completed", "", (output,), digest(9)))
+    await subject.other.own_blob("team", digest(10))
+    await subject.other.own_blob("team", digest(11))
+    await store.disown_blob(digest(11))
+    found = await store.blob_references()
+    assert {digest(number) for number in (1, 2, 3, 4, 6, 7, 8, 9, 10)} <= found
+    assert digest(11) not in found
+    assert found == await subject.other.blob_references()

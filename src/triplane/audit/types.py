@@ -410,6 +410,12 @@ TYPES: Final[Mapping[str, EventType]] = {
         _type("task.stalled", "Someone must act.", n="generation", key="reason", required={"reason": _WORD}),
         _type("blob.quarantined", "A stored blob was not what was stored.", n="from 1", required={"digest": _DIGEST}),
         _type("blob.erased", "A blob was erased on purpose.", n="from 1", required={"digest": _DIGEST}),
+        _type(
+            "blob.collected",
+            "Blobs that nothing named, and nobody held, were about to be removed; which ones is in the blob.",
+            n="1",
+            required={"count": _ORDINAL, "octets": _COUNT},
+        ),
     )
 }
 """Every type this release writes, by name."""

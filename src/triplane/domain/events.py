@@ -6,6 +6,7 @@ docs/reference/gateway-api.md ("What is logged").
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final
 
 from triplane.audit.digest import canonical_json, digest_of_bytes, digest_of_json, parse_digest
@@ -181,6 +182,26 @@ def blob_quarantined(digest: str, n: int) -> EventBody:
 def blob_erased(digest: str, n: int) -> EventBody:
     """The ``n``-th time (from 1) that this blob was erased on purpose."""
     return _blob_event("blob.erased", digest, n)
+
+
+def blobs_collected(manifest: bytes, count: int, octets: int) -> EventBody:
+    """So many blobs of so many octets are about to be collected; ``manifest`` lists them (``collection_manifest``)."""
+    digest = digest_of_bytes(manifest)
+    uid = blob_uid(digest)
+    return EventBody(
+        id=event_id("blob.collected", uid, 1),
+        type="blob.collected",
+        stream=SYSTEM_STREAM,
+        actor=SYSTEM_ACTOR,
+        subject=EventSubject(kind="Blob", namespace="", name=uid, uid=uid),
+        data={"count": count, "octets": octets},
+        blobs=(digest,),
+    )
+
+
+def collection_manifest(began: str, digests: Sequence[str]) -> bytes:
+    """The blob behind ``blob.collected``: when the collector began, by the store's clock, and what it condemned."""
+    return canonical_json({"began": began, "digests": list(digests)})
 
 
 def blob_uid(digest: str) -> str:

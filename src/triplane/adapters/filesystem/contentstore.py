@@ -9,14 +9,18 @@ import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
+from triplane.adapters.filesystem.keeping import FileLease, Keeping
 from triplane.adapters.filesystem.shards import Shards, errors_at
 from triplane.adapters.filesystem.temporary import READ_SIZE, TemporaryBlob, store_at_once, verify_blob
+from triplane.adapters.uncancelled import uncancelled
 from triplane.audit.digest import digest_of_hex, parse_digest
+from triplane.domain.collection import StoredBlob
 from triplane.errors import BlobMissing, Corrupt, InvalidInput, Unavailable
 
 DEFAULT_CAP: Final = 4 << 30
@@ -31,7 +35,7 @@ T = TypeVar("T")
 
 
 class FilesystemContentStore:
-    """``triplane.ports.ContentStore`` in a folder. One file system, local; several processes may share it."""
+    """``triplane.ports.KeptContent`` in a folder. One file system, local; several processes may share it."""
 
     def __init__(self, root: Path, *, on_quarantine: OnQuarantine | None = None, cap: int = DEFAULT_CAP) -> None:
         """Open or make the store and sweep the leavings of dead writers. Blocks shortly: call it at start.
@@ -39,6 +43,7 @@ class FilesystemContentStore:
         Raises ``Unavailable`` when the folder cannot be used, ``Corrupt`` when a part of it is a link.
         """
         self._shards = Shards(root)
+        self._keeping = Keeping(self._shards)
         self._on_quarantine = on_quarantine
         self._cap = cap
 
@@ -67,13 +72,13 @@ class FilesystemContentStore:
             digits, stored = await _to_end(store_at_once, self._shards, content, expected, most)
             if stored:
                 return digest_of_hex(digits)
-            await self._verified(digits)  # moves aside what is bad; the next try finds its place free, or good
+            await self._renewed(digits)  # moves aside what is bad; the next try finds its place free, or good
         raise self._contested(digits)
 
     async def _link(self, temporary: TemporaryBlob, digits: str) -> None:
         """Link, or find the same content there. Bounded: a place that keeps going bad is not ours to win."""
         for _ in range(STORE_TRIES):
-            if await _to_end(temporary.link, digits) or await self._verified(digits):
+            if await _to_end(temporary.link, digits) or await self._renewed(digits):
                 return
         raise self._contested(digits)
 
@@ -82,22 +87,23 @@ class FilesystemContentStore:
             f"sha256:{digits}: {self._shards.path(digits)} keeps changing under us; see who else writes there"
         )
 
-    async def _verified(self, digits: str) -> bool:
-        """True if the blob is there and whole. What is there and bad is quarantined."""
+    async def _renewed(self, digits: str) -> bool:
+        """True if the blob is there and whole, and now counts as stored again. What is there and bad is quarantined."""
         try:
-            bad = await _to_end(verify_blob, self._shards, digits)
+            seen, right = await _to_end(verify_blob, self._shards, digits)
         except BlobMissing:
             return False
         except Corrupt:
             await self._quarantine(digits, None)
             return False
-        if bad is not None:
-            await self._quarantine(digits, bad)
-        return bad is None
+        if right:
+            return await _to_end(self._shards.renew, digits, seen)
+        await self._quarantine(digits, seen)
+        return False
 
     async def _quarantine(self, digits: str, seen: os.stat_result | None) -> Path | None:
         """Move aside and report, both or neither: a reader that is cancelled meanwhile must not silence it."""
-        return await _uncancelled(asyncio.create_task(self._move_and_report(digits, seen)))
+        return await uncancelled(asyncio.create_task(self._move_and_report(digits, seen)))
 
     async def _move_and_report(self, digits: str, seen: os.stat_result | None) -> Path | None:
         moved = await _to_end(self._shards.quarantine, digits, seen)
@@ -156,6 +162,43 @@ class FilesystemContentStore:
                 for digits in await _to_end(self._shards.digits_of_shard, first, second):
                     yield digest_of_hex(digits)
 
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See ``KeptContent.stored``. One shard at a time."""
+        for first in await _to_end(self._shards.shards):
+            for second in await _to_end(self._shards.shards, first):
+                for blob in await _to_end(self._keeping.stored_in, first, second):
+                    yield blob
+
+    async def collect(self, digest: str, *, before: datetime) -> bool:
+        """See ``KeptContent.collect``. Readers and writers of other processes on this machine are seen as well."""
+        return await _to_end(self._keeping.collect, parse_digest(digest), before)
+
+    async def hold(self, digest: str, holder: str, seconds: float) -> None:
+        """See ``KeptContent.hold``."""
+        await _to_end(self._keeping.hold, parse_digest(digest), holder, seconds)
+
+    async def release(self, digest: str, holder: str) -> bool:
+        """See ``KeptContent.release``."""
+        return await _to_end(self._keeping.release, parse_digest(digest), holder)
+
+    async def held(self) -> frozenset[str]:
+        """See ``KeptContent.held``."""
+        return frozenset(map(digest_of_hex, await _to_end(self._keeping.held)))
+
+    @asynccontextmanager
+    async def lease(self, seconds: float) -> AsyncIterator[FileLease]:
+        """See ``KeptContent.lease``. A lock of the file system: it is lost with the process, whatever ``seconds``."""
+        del seconds
+        lease = await _to_end(FileLease, self._shards)
+        try:
+            yield lease
+        finally:
+            lease.close()
+
+    async def tidy(self, *, before: datetime) -> int:
+        """See ``KeptContent.tidy``. Temporary files of dead writers go at the next start as well."""
+        return await _to_end(self._keeping.tidy, before)
+
 
 class _Reader:
     """An open blob, read and hashed by threads. The lock keeps ``close`` from a descriptor in use."""
@@ -192,21 +235,10 @@ async def _to_end(function: Callable[..., T], *arguments: object) -> T:
     """
     work = asyncio.create_task(asyncio.to_thread(function, *arguments))
     try:
-        return await _uncancelled(work)
+        return await uncancelled(work)
     except asyncio.CancelledError:
         if not work.cancelled() and work.exception() is None:
             _close(work.result())
-        raise
-
-
-async def _uncancelled(work: asyncio.Task[T]) -> T:
-    """Its result; cancellation is delivered after it has ended, however often it is asked for."""
-    try:
-        return await asyncio.shield(work)
-    except asyncio.CancelledError:
-        while not work.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([work])
         raise
 
 
@@ -214,7 +246,7 @@ def _close(opened: object) -> None:
     """Whatever a cancelled caller will never receive."""
     if isinstance(opened, TemporaryBlob):
         opened.discard()
-    elif isinstance(opened, _Reader):
+    elif isinstance(opened, _Reader | FileLease):
         opened.close()
 
 

@@ -11,6 +11,7 @@ import fcntl
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,8 @@ from triplane.errors import BlobMissing, Corrupt, TriplaneError, Unavailable
 BLOBS: Final = ("blobs", "sha256")
 QUARANTINE: Final = "quarantine"
 TEMPORARY: Final = "tmp"
+RENEW_SECONDS: Final = 1.0
+"""A blob stored again within this time of the last keeps its time: hot content is not synced at every store."""
 
 _FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _HEX = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -43,7 +46,7 @@ class Shards:
             _sync(root.parent)
             for parts in (BLOBS, (QUARANTINE,), (TEMPORARY,)):
                 os.close(self.open_folder(*parts, make=True))
-            self._sweep()
+            self.sweep()
 
     def open_folder(self, *parts: str, make: bool = False) -> int:
         """Descend from the root without following links; the caller closes the descriptor.
@@ -65,7 +68,8 @@ class Shards:
                 current = below
         except BaseException:
             os.close(current)
-            self._synced.clear()  # what was remembered may have been removed under us: look again next time
+            if make:
+                self._synced.clear()  # what was remembered may have been removed under us: look again next time
             raise
         return current
 
@@ -107,6 +111,10 @@ class Shards:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode):
                     raise self.not_a_file(digits)
+                # Tells the collector that somebody reads. Not to be had while its writer still holds it, or the
+                # collector: then it is read all the same, an open file stays whole.
+                with suppress(BlockingIOError):
+                    fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -123,20 +131,37 @@ class Shards:
                 raise self.not_a_file(digits)
             return found
 
-    def settle(self, digits: str) -> None:
-        """Make the name of a blob found here durable: whoever linked it may not have come to that yet."""
+    def renew(self, digits: str, seen: os.stat_result) -> bool:
+        """The blob that was seen, and found right, counts as stored now, durably; False if it has gone meanwhile.
+
+        Under the lock of the shard, as its collection is: one of the two comes first, and the other sees it.
+        Also its name is made durable: whoever linked it may not have come to that yet.
+        """
         with errors_at(self.path(digits)):
-            folder = self.open_folder(*self.shard(digits), make=True)
             try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+                with self.shard_of(digits) as folder, locked(folder):
+                    descriptor = os.open(
+                        digits, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder
+                    )
+                    try:
+                        now = os.fstat(descriptor)
+                        if (now.st_dev, now.st_ino) != (seen.st_dev, seen.st_ino):
+                            return False
+                        if abs(time.time() - now.st_mtime) > RENEW_SECONDS:
+                            os.utime(descriptor)
+                            os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
+                    os.fsync(folder)
+                    return True
+            except (FileNotFoundError, BlobMissing):
+                return False
 
     def remove(self, digits: str) -> bool:
         """Unlink the blob durably; False if there is none."""
         with errors_at(self.path(digits)):
             try:
-                with self.shard_of(digits) as folder, _locked(folder):
+                with self.shard_of(digits) as folder, locked(folder):
                     os.unlink(digits, dir_fd=folder)
                     os.fsync(folder)
             except (FileNotFoundError, BlobMissing):
@@ -151,7 +176,7 @@ class Shards:
         """
         with errors_at(self.path(digits)):
             try:
-                with self.shard_of(digits) as folder, _locked(folder):
+                with self.shard_of(digits) as folder, locked(folder):
                     now = os.stat(digits, dir_fd=folder, follow_symlinks=False)
                     if seen is None:
                         unchanged = not stat.S_ISREG(now.st_mode)
@@ -222,8 +247,12 @@ class Shards:
             finally:
                 os.close(folder)
 
-    def _sweep(self) -> None:
-        """A writer holds its temporary file's lock while it lives: what can be locked belongs to nobody."""
+    def sweep(self) -> int:
+        """Remove the temporary files of dead writers; returns how many.
+
+        A writer holds its temporary file's lock while it lives: what can be locked belongs to nobody.
+        """
+        gone = 0
         folder = self.open_folder(TEMPORARY)
         try:
             for name in os.listdir(folder):
@@ -234,10 +263,12 @@ class Shards:
                     try:
                         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                         os.unlink(name, dir_fd=folder)
+                        gone += 1
                     finally:
                         os.close(descriptor)
         finally:
             os.close(folder)
+        return gone
 
 
 @contextmanager
@@ -276,8 +307,8 @@ def _open_folder_at(parent: int, name: str, path: Path) -> int:
 
 
 @contextmanager
-def _locked(folder: int) -> Iterator[None]:
-    """Exclusive among all removers of this shard, over threads and processes."""
+def locked(folder: int) -> Iterator[None]:
+    """Exclusive among all who remove from this shard or renew in it, over threads and processes."""
     fcntl.flock(folder, fcntl.LOCK_EX)
     try:
         yield

@@ -111,15 +111,16 @@ def store_at_once(shards: Shards, content: bytes, expect: str | None, limit: int
     digits = hashlib.sha256(content).hexdigest()
     if len(content) <= limit and expect in (None, digits) and os.path.lexists(shards.path(digits)):
         try:
-            if verify_blob(shards, digits) is not None:
-                return digits, False
+            seen, right = verify_blob(shards, digits)
         except BlobMissing:
             pass
         except Corrupt:
             return digits, False
         else:
-            shards.settle(digits)
-            return digits, True
+            if not right:
+                return digits, False
+            if shards.renew(digits, seen):
+                return digits, True
     temporary = TemporaryBlob(shards, limit)
     try:
         temporary.write(content)
@@ -128,8 +129,8 @@ def store_at_once(shards: Shards, content: bytes, expect: str | None, limit: int
         temporary.discard()
 
 
-def verify_blob(shards: Shards, digits: str) -> os.stat_result | None:
-    """Read the whole blob; None if it is what its name says, else the file that is not.
+def verify_blob(shards: Shards, digits: str) -> tuple[os.stat_result, bool]:
+    """Read the whole blob; the file it is, and whether that is what its name says.
 
     Raises ``BlobMissing``, ``Corrupt`` when no regular file is in its place, ``Unavailable``.
     """
@@ -139,7 +140,7 @@ def verify_blob(shards: Shards, digits: str) -> os.stat_result | None:
             found = hashlib.sha256()
             while chunk := os.read(descriptor, READ_SIZE):
                 found.update(chunk)
-            return None if found.hexdigest() == digits else seen
+            return seen, found.hexdigest() == digits
     finally:
         os.close(descriptor)
 

@@ -1,11 +1,18 @@
 """Content store in memory: the twin of the file system's, for tests and for trying things out."""
 
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Final
 
+from triplane.adapters.clock import SystemClock
 from triplane.audit.digest import digest_of_bytes, parse_digest
-from triplane.errors import BlobMissing, Corrupt, TooLarge
+from triplane.domain.collection import StoredBlob, check_holder
+from triplane.errors import BlobMissing, Conflict, Corrupt, TooLarge
+from triplane.ports import Clock
 
 DEFAULT_CAP: Final = 256 << 20
 """Octets of the largest blob unless the store is made with another cap."""
@@ -15,11 +22,28 @@ OnQuarantine = Callable[[str, str], Awaitable[None]]
 """Called with the digest and a word for the place of the bad content."""
 
 
-class MemoryContentStore:
-    """``triplane.ports.ContentStore`` in this process; gone with it."""
+@dataclass(frozen=True, slots=True)
+class MemoryLease:
+    """``triplane.ports.CollectorLease`` of this process: nobody can take it away."""
 
-    def __init__(self, *, on_quarantine: OnQuarantine | None = None, cap: int = DEFAULT_CAP) -> None:
+    began: datetime
+
+    async def renew(self) -> None:
+        """See ``CollectorLease.renew``."""
+
+
+class MemoryContentStore:
+    """``triplane.ports.KeptContent`` in this process; gone with it."""
+
+    def __init__(
+        self, *, on_quarantine: OnQuarantine | None = None, cap: int = DEFAULT_CAP, clock: Clock | None = None
+    ) -> None:
         self._blobs: dict[str, bytes] = {}
+        self._stored_at: dict[str, datetime] = {}
+        self._reading: Counter[str] = Counter()
+        self._holds: dict[tuple[str, str], datetime] = {}
+        self._leased = False
+        self._clock = clock or SystemClock()
         self._quarantined: dict[str, list[bytes]] = {}
         self._on_quarantine = on_quarantine
         self._cap = cap
@@ -41,6 +65,7 @@ class MemoryContentStore:
         if there is not None and there != octets:
             await self._quarantine(digest, there)
         self._blobs[digest] = octets
+        self._stored_at[digest] = self._clock.now()
         return digest
 
     @staticmethod
@@ -74,8 +99,12 @@ class MemoryContentStore:
                 f"{digest} in memory holds sha256:{found}: it was changed after it was stored; moved aside. "
                 "Store the right content again"
             )
-        for start in range(0, len(octets), CHUNK):
-            yield octets[start : start + CHUNK]
+        self._reading[digest] += 1
+        try:
+            for start in range(0, len(octets), CHUNK):
+                yield octets[start : start + CHUNK]
+        finally:
+            self._reading[digest] -= 1
 
     def _get(self, digest: str) -> bytes:
         parse_digest(digest)
@@ -106,3 +135,59 @@ class MemoryContentStore:
         """See ``ContentStore.list_digests``."""
         for digest in sorted(self._blobs):
             yield digest
+
+    async def stored(self) -> AsyncIterator[StoredBlob]:
+        """See ``KeptContent.stored``."""
+        for digest in sorted(self._blobs):
+            octets = self._blobs.get(digest)
+            if octets is not None:
+                yield StoredBlob(digest, len(octets), self._stored_at[digest])
+
+    async def collect(self, digest: str, *, before: datetime) -> bool:
+        """See ``KeptContent.collect``. One step of the loop: nothing comes between the checks and the removal."""
+        parse_digest(digest)
+        if digest not in self._blobs or self._stored_at[digest] >= before:
+            return False
+        if self._reading[digest] or digest in self._held():
+            return False
+        del self._blobs[digest]
+        return True
+
+    async def hold(self, digest: str, holder: str, seconds: float) -> None:
+        """See ``KeptContent.hold``."""
+        check_holder(holder)
+        self._get(digest)
+        self._holds[digest, holder] = self._clock.now() + timedelta(seconds=seconds)
+
+    async def release(self, digest: str, holder: str) -> bool:
+        """See ``KeptContent.release``."""
+        parse_digest(digest)
+        until = self._holds.pop((digest, check_holder(holder)), None)
+        return until is not None and until > self._clock.now()
+
+    async def held(self) -> frozenset[str]:
+        """See ``KeptContent.held``."""
+        return self._held()
+
+    def _held(self) -> frozenset[str]:
+        now = self._clock.now()
+        return frozenset(digest for (digest, _), until in self._holds.items() if until > now)
+
+    @asynccontextmanager
+    async def lease(self, seconds: float) -> AsyncIterator[MemoryLease]:
+        """See ``KeptContent.lease``."""
+        del seconds
+        if self._leased:
+            raise Conflict("another collector is at work on this store; let it end")
+        self._leased = True
+        try:
+            yield MemoryLease(self._clock.now())
+        finally:
+            self._leased = False
+
+    async def tidy(self, *, before: datetime) -> int:
+        """See ``KeptContent.tidy``. Only holds that are over are left behind here."""
+        over = [key for key, until in self._holds.items() if until <= min(before, self._clock.now())]
+        for key in over:
+            del self._holds[key]
+        return len(over)

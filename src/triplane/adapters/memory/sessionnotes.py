@@ -2,6 +2,7 @@
 
 from triplane.adapters.memory.sessionmemory import SessionMemory
 from triplane.domain.blob import check_blob_owner
+from triplane.domain.collection import digests_named
 from triplane.ports import Clock
 
 
@@ -25,6 +26,10 @@ class Notes(SessionMemory):
     async def disown_blob(self, digest: str) -> None:
         """See ``SessionStore.disown_blob``."""
         self._blob_owners = {owner for owner in self._blob_owners if owner[1] != digest}
+
+    async def blob_references(self) -> frozenset[str]:
+        """See ``SessionStore.blob_references``. Whatever this store has come to keep shows in its representation."""
+        return digests_named(repr([(name, kept) for name, kept in vars(self).items() if name != "_bells"]))
 
     async def cursor(self, name: str) -> int:
         """See ``SessionStore.cursor``."""

@@ -10,6 +10,15 @@ OWN_BLOB: Final = "INSERT INTO sessions.blob_owners (namespace, digest) VALUES (
 OWNS_BLOB: Final = "SELECT 1 FROM sessions.blob_owners WHERE namespace = %s AND digest = %s"
 DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s"
 
+_TABLES: Final = ("sessions", "runs", "records", "blob_owners", "questions", "voids", "spent", "limits")
+"""Every table that could name a blob. Not the accounts' tables: they hold hashes of tokens, and names of people."""
+BLOB_REFERENCES: Final = " UNION ".join(
+    # Whole rows as text: a column added later is looked at too.
+    f"SELECT found[1] FROM sessions.{table} AS kept, "  # noqa: S608  # names from the tuple above
+    "regexp_matches(kept::text, '(sha256:[0-9a-f]{64})', 'g') AS found"
+    for table in _TABLES
+)
+
 CURSOR: Final = "SELECT seq FROM sessions.cursors WHERE name = %s"
 SET_CURSOR: Final = """
 INSERT INTO sessions.cursors AS c (name, seq) VALUES (%s, %s)
@@ -35,6 +44,10 @@ class Notes(SessionDatabase):
         """See ``SessionStore.disown_blob``."""
         async with self._transaction(f"forget where {digest} was put") as connection:
             await connection.execute(DISOWN_BLOB, (digest,))
+
+    async def blob_references(self) -> frozenset[str]:
+        """See ``SessionStore.blob_references``. Reads every row: for the collector, not for a request."""
+        return frozenset([row[0] for row in await self._rows(BLOB_REFERENCES)])
 
     async def cursor(self, name: str) -> int:
         """See ``SessionStore.cursor``."""

@@ -1,0 +1,68 @@
+"""Why a blob is not there. Erased on purpose, moved aside as damaged, lost, or never needed: they look the same to
+whoever asks the content store, and mean very different things. The log tells them apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from triplane.audit.model import Recorded
+
+
+class Absence(StrEnum):
+    """What the log says of a blob that is not there."""
+
+    ERASED = "erased"
+    QUARANTINED = "quarantined"
+    LOST = "lost"
+    """The log needs it, and nothing says that it went: somebody or something took it."""
+    UNKNOWN = "unknown"
+    """Nothing in the log needs it: it was never stored, or collected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """The verdict, and the entry it rests on."""
+
+    absence: Absence
+    digest: str
+    seq: int | None
+    """The entry that erased it, found it damaged, or needs it first."""
+
+    @property
+    def message(self) -> str:
+        """What happened, and what to do."""
+        match self.absence:
+            case Absence.ERASED:
+                return f"{self.digest} was erased on purpose (log entry {self.seq}); nothing is to be done"
+            case Absence.QUARANTINED:
+                return (
+                    f"{self.digest} was found altered and moved aside (log entry {self.seq}); find out what altered "
+                    "it, then store the right content again"
+                )
+            case Absence.LOST:
+                return (
+                    f"{self.digest} is lost: log entry {self.seq} needs it and no entry says that it was erased; "
+                    "restore it from a backup and find out who removed it"
+                )
+            case Absence.UNKNOWN:
+                return (
+                    f"{self.digest} is needed by nothing in the log: it was never stored, or collected; store it first"
+                )
+
+
+def why_absent(digest: str, of_blob: Sequence[Recorded], needing: Sequence[Recorded]) -> Absent:
+    """``of_blob``: the entries ``blob.erased`` and ``blob.quarantined`` about it; ``needing``: those that name it
+    otherwise. Both in any order.
+
+    Erasure is final until the blob is needed again: an entry after it that names the blob means that it was stored
+    once more, and its absence is no longer explained.
+    """
+    newest_need = max((entry.seq for entry in needing), default=-1)
+    for absence, kind in ((Absence.ERASED, "blob.erased"), (Absence.QUARANTINED, "blob.quarantined")):
+        said = [entry.seq for entry in of_blob if entry.entry.get("type") == kind]
+        others = [entry.seq for entry in of_blob if entry.entry.get("type") != kind]
+        if said and max(said) > max(others, default=-1) and max(said) > newest_need:
+            return Absent(absence, digest, max(said))
+    if needing:
+        return Absent(Absence.LOST, digest, min(entry.seq for entry in needing))
+    return Absent(Absence.UNKNOWN, digest, None)
