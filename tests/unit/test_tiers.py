@@ -70,3 +70,37 @@ def test_a_module_that_skips_itself_fails(root: Path) -> None:
     done = run_tiers(root)
     assert done.returncode == 1
     assert "skipped: tests/e2e/test_more.py" in done.stderr
+
+
+_SECOND_TIME = """
+from pathlib import Path
+def test_it():
+    seen = Path(__file__).with_name("seen")
+    first = not seen.exists()
+    seen.touch()
+    assert not first
+"""
+_NEVER = "def test_it(): assert False\n"
+
+
+@pytest.mark.parametrize(
+    ("sources", "code", "said"),
+    [
+        pytest.param({"e2e": _SECOND_TIME}, 0, "flaky: tests/e2e/test_e2e.py::test_it", id="one that passes alone"),
+        pytest.param({"e2e": _NEVER}, 1, "", id="one that never passes"),
+        pytest.param({"unit": _SECOND_TIME}, 1, "", id="one of a tier that has no excuse"),
+        pytest.param({"unit": _NEVER, "e2e": _SECOND_TIME}, 1, "", id="one that may be flaky beside one that is not"),
+        pytest.param(
+            dict.fromkeys(("integration", "e2e", "faults", "attacks"), _SECOND_TIME), 1, "", id="too many at once"
+        ),
+    ],
+)
+def test_whole_installations_get_a_second_look_and_nothing_else_does(
+    root: Path, sources: dict[str, str], code: int, said: str
+) -> None:
+    for tier, source in sources.items():
+        (root / "tests" / tier / f"test_{tier}.py").write_text(source + "def test_that(): pass\n")
+    done = run_tiers(root)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert said in done.stderr
+    assert bool(said) == ("flaky: " in done.stderr)

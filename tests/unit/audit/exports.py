@@ -32,7 +32,7 @@ from triplane.errors import NotFound
 
 REPOSITORY = Path(__file__).parents[3]
 VERIFY_PY = REPOSITORY / "docs/auditor/verify.py"
-VERIFY_MJS = REPOSITORY / "tests/audit/verify.mjs"
+VERIFY_MJS = REPOSITORY / "tests/unit/audit/verify.mjs"
 ORIGIN = "localhost/abc"
 TIME = "2026-01-02T00:00:00.000000Z"
 
@@ -245,7 +245,7 @@ def standalone(audit: Audit, without: Sequence[str] = ()) -> Verdict:
 
 
 def in_node(audit: Audit, without: Sequence[str] = ()) -> Verdict:
-    """tests/audit/verify.mjs, with the checks for some reasons taken out."""
+    """tests/unit/audit/verify.mjs, with the checks for some reasons taken out."""
     program = VERIFY_MJS
     if without:
         program = audit.folder.parent / "weakened.mjs"
