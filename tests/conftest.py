@@ -20,6 +20,8 @@ from triplane.adapters.postgres.migrate import migrate
 from triplane.adapters.postgres.roles import ensure_database, role_name
 from triplane.settings import Settings
 
+pytest.register_assert_rewrite("triplane.conformance")
+
 TEMPLATE = "triplane_template"
 
 

@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +56,8 @@ def ensure_server_program() -> Path:
     if not program.exists():
         cache.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=cache) as scratch:
-            go = asyncio.run(find_go())
+            with ThreadPoolExecutor(1) as aside:  # this may be called where an event loop runs
+                go = aside.submit(lambda: asyncio.run(find_go())).result()
             environment = {**os.environ, "GOBIN": scratch, "CGO_ENABLED": "0"}
             built = subprocess.run(
                 [go, "install", MODULE],

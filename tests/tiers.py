@@ -43,7 +43,8 @@ class TierCount:
 def main(arguments: list[str], root: Path = Path(__file__).parent) -> int:
     """Exit code: pytest's, or 1 when a tier ran no test or any test was skipped."""
     count = TierCount()
-    code = int(pytest.main([*(str(root / tier) for tier in TIERS), *arguments], plugins=[count]))
+    slowest = ["--durations=30", "--durations-min=10"]
+    code = int(pytest.main([*(str(root / tier) for tier in TIERS), *slowest, *arguments], plugins=[count]))
     sys.stdout.flush()
     print("tiers:", ", ".join(f"{tier} {count.passed[tier]}" for tier in TIERS))
     if code == pytest.ExitCode.TESTS_FAILED and may_be_flaky(count.failed):

@@ -12,8 +12,14 @@ TriplaneError
 │   ├── SequenceGap       a record is not the next one
 │   └── PermitRefused     a claim without a valid permit
 ├── NotFound              nothing is recorded under that name
+│   ├── Archived          it is in the log, and was moved to the log's archive
 │   └── BlobMissing       a digest the content store does not hold
+│       ├── BlobErased        it was erased on purpose
+│       ├── BlobQuarantined   it was found altered and moved aside
+│       └── BlobLost          it is needed, and nothing says where it went
 ├── Corrupt               stored octets are not what was stored
+│   └── DigestMismatch    what was sent is not what its digest says; nothing was stored
+│   └── Contradicted      the log is not the one that was signed: rolled back, forked, or another
 ├── TooLarge              over a documented cap
 ├── Fenced                this writer's epoch is over; a newer one has begun
 ├── Forbidden             the caller may not do this
@@ -81,12 +87,46 @@ class NotFound(TriplaneError):
     """Nothing is recorded under that name."""
 
 
+class Archived(NotFound):
+    """The entry is in the log, and its octets are no longer in the database but in the log's archive, which has the
+    first ``upto`` entries."""
+
+    def __init__(self, message: str, *, upto: int) -> None:
+        super().__init__(message)
+        self.upto = upto
+
+
 class BlobMissing(NotFound):
     """The content store does not hold this digest."""
 
 
+class BlobErased(BlobMissing):
+    """The blob was erased on purpose; the log says when."""
+
+
+class BlobQuarantined(BlobMissing):
+    """What was stored under this digest was found altered and moved aside; the log says when."""
+
+
+class BlobLost(BlobMissing):
+    """The blob is needed, and the log does not say that it was erased or damaged."""
+
+
 class Corrupt(TriplaneError):
     """Stored octets are not what was stored."""
+
+
+class Contradicted(Corrupt):
+    """The log is not the one whose checkpoints were signed: entries are missing, others stand in their place, or it is
+    another log. Going on would build on it."""
+
+
+class DigestMismatch(Corrupt):
+    """What was to be stored under a digest is something else; nothing was stored. ``actual`` is its digest."""
+
+    def __init__(self, message: str, *, actual: str) -> None:
+        super().__init__(message)
+        self.actual = actual
 
 
 class TooLarge(TriplaneError):

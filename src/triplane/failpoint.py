@@ -9,6 +9,7 @@ name                                  where
 ====================================  ==================================================================
 ``log.append.before_commit``          the batch has its sequence numbers; COMMIT has not been sent
 ``log.append.after_commit``           COMMIT is acknowledged; no caller knows yet
+``log.archive.before_removal``         what is archived is recorded; its rows have not been removed
 ``gateway.append.before``             the store's transition is made; its log entries are not
 ``gateway.append.after``              the entries are recorded; the caller has no answer yet
 ``cas.store.before_link``             the blob is whole and synced under its temporary name
@@ -25,6 +26,9 @@ name                                  where
 ``session.before_upload``             an output is collected and hashed; it has not been sent
 ``session.before_finish``             everything is uploaded; the result has not been reported
 ``session.after_finish``              the result is acknowledged; the workspace still exists
+``backup.step``                       a table is written, a blob copied, or the manifest is about to be
+``restore.step``                      a blob is stored, a table loaded, the log verified
+``witness.recorded``                  the witness has written a checkpoint down, and not signed it yet
 ====================================  ==================================================================
 """
 

@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     """Name of the database."""
     database_password: SecretStr | None = None
     """Password of the process's login; the file `secrets/db_<login>` when absent."""
+    graph: str = "postgres:"
+    """Where the graph is kept: beside the log, or by the backend that an installed package brings for this scheme."""
     gateway_url: str | None = None
     """`http://127.0.0.1:<port>`; from `run/endpoints.json` when absent."""
     gateway_port: int = 0
@@ -65,6 +67,37 @@ class Settings(BaseSettings):
     takes over, and both are trusted meanwhile."""
     admission_certificate_seconds: int = Field(default=30 * 24 * 3600, ge=5)
     """Life of the webhook's certificate (`triplane up`); renewed a third before its end."""
+    content: str | None = None
+    """Where blobs are kept (gateway): `file:<absolute folder>` or `s3://<bucket>[/<prefix>]`; the folder `cas` when
+    absent."""
+    content_endpoint: str | None = None
+    """`https://host[:port]` of the service with the bucket; Amazon's when absent."""
+    content_region: str = "us-east-1"
+    """Region of the bucket."""
+    content_access_key: str | None = None
+    """Name of the key to the bucket; without one the service's own ways are used (environment, instance, web
+    identity)."""
+    content_secret_key: SecretStr | None = None
+    """The secret of that key; the file `secrets/content_secret_key` when absent."""
+    content_http: bool = False
+    """Let blobs travel to an `http://` endpoint: for a service on this machine, or behind something that encrypts."""
+    blob_octets: int = Field(default=4 << 30, ge=1 << 20)
+    """Octets of the largest blob (gateway); in a bucket at most 5 GiB."""
+    run_octets: int = Field(default=16 << 30, ge=1 << 20)
+    """Octets of blobs that one run may store (gateway); what its namespace has already is not counted."""
+    collect_seconds: int = Field(default=24 * 3600, ge=0)
+    """Seconds between two collections of blobs that nothing names (gateway); 0 switches them off."""
+    collect_grace_seconds: int = Field(default=7 * 24 * 3600, ge=3600)
+    """Blobs stored within so many seconds are not collected, whatever names them or not."""
+    scrub_seconds: int = Field(default=7 * 24 * 3600, ge=0)
+    """Seconds between the beginnings of two scrubs, which read every blob again (gateway); 0 switches them off."""
+    scrub_octets_per_second: int = Field(default=8 << 20, ge=1 << 10)
+    """Most that a scrub reads in a second, in the mean."""
+    verify_entries_per_second: float = Field(default=1000, ge=0)
+    """Entries of the log that the operator verifies again in a second, in the mean, from the first to the last and
+    anew; never more than a tenth of its time. 0 switches it off."""
+    verify_rest_seconds: float = Field(default=60, ge=1)
+    """Seconds from the end of one such round to the beginning of the next."""
     token: SecretStr | None = None
     """Service token; the file `secrets/token_<name>` when absent."""
     programs: Path | None = None
@@ -90,6 +123,20 @@ class Settings(BaseSettings):
     """Runs of all Agents together that may be at work at once (operator); only the runners' slots when absent."""
     accept_restore: bool = False
     """Let the operator go on from an API server that was restored from a backup (it halts otherwise)."""
+    anchors: str | None = None
+    """Where the operator keeps the latest signed checkpoint outside the database: URIs separated by spaces, `file:/…`,
+    `configmap:<namespace>/<name>`, `git:/…?branch=…`, `https://…` (docs/how-to/anchor-and-witness.md). When absent the
+    file `anchor/checkpoint` in the home and the ConfigMap `triplane-system/triplane-checkpoint`; empty for none."""
+    witnesses: str = ""
+    """Who cosigns checkpoints: `<verifier key>=<url>` of each witness, separated by spaces."""
+    witness_quorum: int = Field(default=0, ge=0, le=32)
+    """Cosignatures that readers will ask for; shown beside those that are there, and never waited for."""
+    checkpoint_seconds: float = Field(default=5.0, ge=0.05, le=3600)
+    """Seconds between two signed checkpoints at least; none is signed while the log stands still."""
+    accept_rollback: str | None = None
+    """Let the operator go on with a log that is behind a checkpoint of its own, or contradicts it: the checkpoint that
+    is given up with all below it, `<origin>+<size>+<root in hex>` as the refusal says it. Everybody who has seen it
+    will find out."""
     origin_host: str = "localhost"
     """Host part of the log's origin, fixed at the first migration."""
     log_level: str = "INFO"
@@ -124,6 +171,10 @@ class Settings(BaseSettings):
     @cached_property
     def run(self) -> Path:
         return self.home / "run"
+
+    @cached_property
+    def notary(self) -> Path:
+        return self.home / "notary"
 
     @cached_property
     def secrets(self) -> Path:

@@ -15,8 +15,9 @@ from tests.integration.gateway.world import OPERATOR, RUNNER, Run, World, order,
 
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.memory.accountstore import MemoryAccountStore
+from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.gateway import secrets as under_test
@@ -42,9 +43,11 @@ async def apiserver(tmp_path: Path) -> AsyncIterator[FakeApiServer]:
 
 @pytest.fixture
 async def world(apiserver: FakeApiServer, tmp_path: Path) -> AsyncIterator[World]:
-    log = MemoryEventLog(writer="gateway")
+    shared = MemoryLog.create()
+    log = MemoryEventLog(shared, writer="gateway")
     backends = GatewayBackends(
         log=log,
+        checkpoints=MemoryCheckpointStore(shared),
         content=MemoryContentStore(),
         sessions=MemorySessionStore(SystemClock()),
         accounts=MemoryAccountStore(),

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.contract.content_world import read, stream
 from tests.s3server import S3Server
 
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore
@@ -23,6 +22,7 @@ from triplane.adapters.filesystem.shards import Shards
 from triplane.adapters.s3 import contentstore as s3_contentstore
 from triplane.adapters.s3.bucket import Bucket
 from triplane.adapters.s3.contentstore import S3ContentStore
+from triplane.conformance.contentsubject import read, stream
 from triplane.errors import BlobMissing, Conflict, Fenced
 from triplane.ports import KeptContent
 

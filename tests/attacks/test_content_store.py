@@ -1,6 +1,7 @@
 """Attacks and faults on the content store in a folder: rows 23 to 27 of the audit plane's table.
 
-Collection of unreferenced blobs does not exist yet; its race with store and resolve (row 25) is played with ``delete``.
+The collector's races (row 25) are in ``test_collection.py``, what users are told of blobs that are not there (row 27)
+in ``tests/integration/gateway/test_blobs.py``.
 """
 
 import asyncio
@@ -140,10 +141,14 @@ def left_open(folder: Path) -> list[str]:
     return [target for target in found if target.startswith(f"{folder}/")]
 
 
+@pytest.mark.parametrize("streamed", [False, True], ids=["octets", "a stream"])
 @pytest.mark.parametrize("there", [False, True, None], ids=["a new blob", "a blob that is there", "a bad blob there"])
 async def test_whichever_call_fails_nothing_false_is_acknowledged_and_nothing_partial_is_seen(
-    root: Path, monkeypatch: pytest.MonkeyPatch, there: bool | None
+    root: Path, monkeypatch: pytest.MonkeyPatch, there: bool | None, streamed: bool
 ) -> None:
+    async def content() -> AsyncIterator[bytes]:
+        yield CONTENT
+
     failures = 0
     for fail_at in range(200):
         folder = root / str(fail_at)
@@ -157,7 +162,7 @@ async def test_whichever_call_fails_nothing_false_is_acknowledged_and_nothing_pa
             trace = Trace(patch)
             trace.fail_at = fail_at
             try:
-                stored = await store.store(CONTENT)
+                stored = await store.store(content() if streamed else CONTENT)
             except TriplaneError as error:
                 stored, refusal = None, error
             failed = len(trace.calls) > fail_at

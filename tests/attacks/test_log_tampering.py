@@ -5,7 +5,7 @@ Numbers are the rows of the attack table of the audit plane.
 
 import asyncio
 import multiprocessing
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import psycopg
@@ -13,9 +13,10 @@ import pytest
 from tests.conftest import Database, PostgresServer, drop_database, new_database
 from tests.contract.test_event_log import body
 
-from triplane.adapters.postgres import appender
+from triplane.adapters.postgres import appender, ownerappend
 from triplane.adapters.postgres.eventlog import PostgresEventLog
-from triplane.audit.entry import first_entries, open_entry, prepare, seal_all
+from triplane.adapters.postgres.ownerappend import append_within
+from triplane.audit.entry import Context, Prepared, first_entries, open_entry, prepare, seal_all
 from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import Break
 from triplane.errors import Corrupt, Fenced, Forbidden, Unavailable
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.attacks
 
 SIZE = 12
 LOGINS = ("operator", "gateway", "verifier", "migrator")
-TABLES = ("entries", "entry_ids", "heads", "writers")
+TABLES = ("entries", "entries_0", "entry_ids", "heads", "writers", "archives", "archived_entries")
 Connection = psycopg.Connection[Any]
 
 
@@ -286,7 +287,15 @@ CHANGES = [
     pytest.param("CREATE RULE hide AS ON INSERT TO log.{table} DO INSTEAD NOTHING", id="CREATE RULE"),
     pytest.param("DROP TABLE log.{table} CASCADE", id="DROP TABLE"),
 ]
-COLUMNS = {"entries": "octets", "entry_ids": "seq", "heads": "size", "writers": "epoch"}
+COLUMNS = {
+    "entries": "octets",
+    "entries_0": "octets",
+    "entry_ids": "seq",
+    "heads": "size",
+    "writers": "epoch",
+    "archives": "place",
+    "archived_entries": "leaf",
+}
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -328,6 +337,11 @@ def test_15_only_the_migrator_may_become_an_owner(untouched: Database, login: st
         pytest.param("UPDATE log.entries SET octets = octets", id="UPDATE"),
         pytest.param("DELETE FROM log.entries WHERE seq = 0", id="DELETE"),
         pytest.param("TRUNCATE log.entries", id="TRUNCATE"),
+        pytest.param("UPDATE log.entries_0 SET octets = octets", id="UPDATE of a partition"),
+        pytest.param("DELETE FROM log.entries_0 WHERE seq = 0", id="DELETE from a partition"),
+        pytest.param("TRUNCATE log.entries_0", id="TRUNCATE of a partition"),
+        pytest.param("TRUNCATE log.archives", id="TRUNCATE of the archives' boundaries"),
+        pytest.param("TRUNCATE log.archived_entries", id="TRUNCATE of what stands for archived entries"),
         pytest.param("UPDATE log.entry_ids SET seq = 0", id="UPDATE of the id index"),
         pytest.param("TRUNCATE log.entry_ids", id="TRUNCATE of the id index"),
         pytest.param("DELETE FROM log.heads", id="DELETE of the head"),
@@ -350,7 +364,7 @@ def test_15_even_the_owner_and_a_superuser_are_refused_while_triggers_stand(
 @pytest.mark.parametrize("login", ["verifier", "migrator"])
 def test_15_only_appenders_may_append(untouched: Database, login: str) -> None:
     with psycopg.connect(untouched.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
-        connection.execute("SELECT log.log_append('o', 'w', 0, 0, '{}', '{}', '{}')")
+        connection.execute("SELECT log.log_append('o', 'w', 0, 0, '', '{}', '{}')")
 
 
 async def test_15_a_reader_gets_forbidden_from_append_and_the_log_unchanged(database: Database) -> None:
@@ -363,48 +377,109 @@ async def test_15_a_reader_gets_forbidden_from_append_and_the_log_unchanged(data
     await log.close()
 
 
-def _append_raw(database: Database, size: int, octets: list[bytes], bodies: list[bytes], epoch: int = 0) -> bool:
-    with psycopg.connect(database.dsn("operator"), autocommit=True) as connection:
-        row = connection.execute(
-            "SELECT log.log_append(%s, 'raw', %s, %s, '{}', %s, %s)", (database.origin, epoch, size, octets, bodies)
-        ).fetchone()
-        assert row is not None
-        return bool(row[0])
+LATER = "2999-01-01T00:00:00.000000Z"
+
+
+def _append_raw(
+    database: Database, entry: Prepared, leaf: bytes, *, behind: tuple[int, bytes], time: str = LATER
+) -> bool:
+    """Append one entry by the function that appenders may execute, with the leaf hash that the caller claims."""
+    size, before = behind
+    with (
+        psycopg.connect(database.dsn("operator"), autocommit=True) as connection,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr(ownerappend, "chain_leaves", lambda *_: [leaf])
+        return append_within(
+            connection, database.origin, [entry], size=size, leaf=before, time=time, writer="raw", epoch=0
+        )
 
 
 @pytest.mark.parametrize(
     "forge",
     [
-        pytest.param(lambda seal: seal(seq=13), id="a gap in seq"),
-        pytest.param(lambda seal: seal(seq=11), id="a seq that is taken"),
-        pytest.param(lambda seal: seal(prev="ab" * 32), id="another prev"),
-        pytest.param(lambda seal: seal(time="2000-01-01T00:00:00.000000Z"), id="a time before the last entry's"),
-        pytest.param(lambda seal: seal(origin="localhost/f00d"), id="another origin"),
-        pytest.param(lambda seal: b"{}", id="no entry at all"),
+        pytest.param({"seq": 13}, id="a gap in seq"),
+        pytest.param({"seq": 11}, id="a seq that is taken"),
+        pytest.param({"prev": "ab" * 32}, id="another prev"),
+        pytest.param({"time": "2000-01-01T00:00:00.000000Z"}, id="a time before the last entry's"),
+        pytest.param({"time": "3000"}, id="a time that is none"),
+        pytest.param({"origin": "localhost/f00d"}, id="another origin"),
+        pytest.param({"leaf": b"\xab" * 32}, id="a hash of something else"),
+        pytest.param({"fields": {"data": b""}}, id="no data"),
+        pytest.param({"fields": {"generation": -1}}, id="a negative generation"),
     ],
 )
 async def test_15_an_appender_cannot_append_what_does_not_continue_the_chain(
-    log: PostgresEventLog, database: Database, forge: Callable[[Callable[..., bytes]], bytes]
+    log: PostgresEventLog, database: Database, forge: dict[str, Any]
 ) -> None:
     size, head = await log.head()
-
-    def seal(**changes: Any) -> bytes:
-        values = {"seq": size, "prev": head, "time": "2999-01-01T00:00:00.000000Z", "origin": log.origin, **changes}
-        return prepare(values.pop("origin"), body(50)).seal(**values)
-
+    behind, time = (size, bytes.fromhex(head)), forge.get("time", LATER)
+    entry = prepare(log.origin, body(50))
+    forged = entry._replace(**forge.get("fields", {}))
+    claimed = prepare(forge.get("origin", log.origin), body(50))
+    octets = claimed.seal(forge.get("seq", size), forge.get("prev", head), time)
     with pytest.raises(psycopg.Error) as refused:
-        _append_raw(database, size, [forge(seal)], [b"\0" * 32])
+        _append_raw(database, forged, forge.get("leaf", leaf_hash(octets)), behind=behind, time=time)
     assert refused.value.sqlstate == "TP004"
     assert await log.head() == (size, head)
-    assert _append_raw(database, size, [seal()], [prepare(log.origin, body(50)).body_sha256])
+    assert _append_raw(database, entry, leaf_hash(entry.seal(size, head, LATER)), behind=behind)
     assert (await log.verify_chain()).ok
+
+
+def _smuggled(entry: Prepared, octets: bytes, **fields: Any) -> tuple[Prepared, bytes]:
+    """The entry with fields that hold more than one value, and the octets that they make."""
+    context = {name: fields.pop(name) for name in list(fields) if name in Context._fields}
+    changed = entry._replace(context=entry.context._replace(**context), **fields)
+    for name, text in (*context.items(), *fields.items()):
+        old = entry.data if name == "data" else str(getattr(entry.context, name, None) or getattr(entry, name)).encode()
+        octets = octets.replace(old, text if isinstance(text, bytes) else text.encode(), 1)
+    return changed, octets
+
+
+@pytest.mark.parametrize(
+    ("fields", "check"),
+    [
+        pytest.param(
+            {"name": 'evil","name":"thing-50'},
+            "AND to_json(texts)::text = '\"' || texts || '\"'",
+            id="a quote in a name, so that another name is told to queries than the octets begin with",
+        ),
+        pytest.param({"data": b'{},"kind":{}'}, "AND data IS JSON OBJECT", id="data that ends early and adds a member"),
+        pytest.param(
+            {"labels": '[],"uid":"other","more":[]'}, "AND labels IS JSON ARRAY", id="labels that name another subject"
+        ),
+        pytest.param(
+            {"blobs": '[],"actor":"p-other","more":[]'}, "AND blobs IS JSON ARRAY", id="blobs that name another actor"
+        ),
+    ],
+)
+async def test_1_an_appender_cannot_make_projections_differ_from_octets(
+    log: PostgresEventLog, database: Database, fields: dict[str, Any], check: str
+) -> None:
+    size, head = await log.head()
+    behind = (size, bytes.fromhex(head))
+    honest = prepare(log.origin, body(50))
+    entry, octets = _smuggled(honest, honest.seal(size, head, LATER), **fields)
+    with pytest.raises(psycopg.Error) as refused:
+        _append_raw(database, entry, leaf_hash(octets), behind=behind)
+    assert refused.value.sqlstate == "TP004"
+    assert await log.head() == (size, head)
+    with database.superuser() as admin:  # the same without the check: it would have stood in the log
+        (definition,) = admin.execute(
+            "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE proname = 'log_append'"
+        ).fetchone() or ("",)
+        assert check in definition
+        admin.execute(definition.replace(check, ""))
+    assert _append_raw(database, entry, leaf_hash(octets), behind=behind)
+    found = await first_break(log)
+    assert (found.seq, found.reason) == (size, "Malformed")
 
 
 async def test_15_an_appender_cannot_reuse_an_id_whatever_it_claims(log: PostgresEventLog, database: Database) -> None:
     size, head = await log.head()
-    again = prepare(log.origin, body(1)).seal(size, head, "2999-01-01T00:00:00.000000Z")
+    again = prepare(log.origin, body(1))._replace(body_sha256=b"\0" * 32)
     with pytest.raises(psycopg.errors.UniqueViolation):
-        _append_raw(database, size, [again], [b"\0" * 32])
+        _append_raw(database, again, leaf_hash(again.seal(size, head, LATER)), behind=(size, bytes.fromhex(head)))
     assert await log.head() == (size, head)
 
 

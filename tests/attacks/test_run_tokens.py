@@ -13,8 +13,9 @@ from tests.integration.gateway.world import REFLECTION, RUNNER, Run, World, orde
 
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.memory.accountstore import MemoryAccountStore
+from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.gateway import secrets, sessions, tools
@@ -47,8 +48,10 @@ REFUSED_WHEN_OVER = {name: call for name, call in CALLS.items() if name != "rene
 
 @pytest.fixture
 async def world(tmp_path: Path) -> AsyncIterator[World]:
+    shared = MemoryLog.create()
     backends = GatewayBackends(
-        log=MemoryEventLog(writer="gateway"),
+        log=MemoryEventLog(shared, writer="gateway"),
+        checkpoints=MemoryCheckpointStore(shared),
         content=MemoryContentStore(),
         sessions=MemorySessionStore(SystemClock()),
         accounts=MemoryAccountStore(),

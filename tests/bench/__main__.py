@@ -1,6 +1,7 @@
 """``make bench``: every figure, as a table and as ``build/bench.json``.
 
-``python -m tests.bench [log] [graph] [chain] [policy] [throughput] [scale] [admission]`` runs some of them.
+``python -m tests.bench [log] [largelog] [cas] [graph] [chain] [policy] [throughput] [scale] [admission]`` runs some of
+them.
 """
 
 import json
@@ -9,10 +10,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.bench import admission, chain, graph, log, policy, scale, throughput
+from tests.bench import admission, cas, chain, graph, largelog, log, policy, scale, throughput
 
 SUITES: Mapping[str, Callable[[], list[dict[str, Any]]]] = {
     "log": log.run,
+    "largelog": largelog.figures,
+    "cas": cas.figures,
     "graph": graph.figures,
     "chain": chain.figures,
     "policy": policy.figures,

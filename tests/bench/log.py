@@ -1,33 +1,37 @@
-"""What the log costs, measured against plain Postgres on the same server with fsync on.
+"""What appending costs, measured against plain Postgres on the same server with fsync on.
 
 ``python -m tests.bench.log`` prints one JSON object per figure: ``{name, value, unit, reference, ratio, repeat}``,
-values and references per second, the median over ``repeat`` alternating measurements.
+values and references per second, the median over ``repeat`` alternating measurements. About a minute;
+``TRIPLANE_BENCH_SECONDS`` (3 per measurement) and ``TRIPLANE_BENCH_REPEAT`` (3) make it shorter.
 """
 
 import asyncio
 import gc
 import json
+import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from statistics import median
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from statistics import median, quantiles
 from typing import Any
 
 import psycopg
 
+from tests.bench import figures
+from tests.bench.figures import Figure
 from tests.conftest import Database, drop_database, new_database, running_server
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.entry import event_id, prepare, seal_all
 from triplane.audit.model import EventBody, EventSubject
 
-WRITERS = 8
+WRITERS = (1, 8, 64)
 IN_FLIGHT = 1000
-SECONDS = 3.0
-REPEAT = 3
-BODIES = 120_000
-"""More than are appended in ``SECONDS``; running out fails the measurement."""
-
-Figure = dict[str, Any]
+SECONDS = float(os.environ.get("TRIPLANE_BENCH_SECONDS", "2"))
+REPEAT = int(os.environ.get("TRIPLANE_BENCH_REPEAT", "3"))
+MOST_PER_SECOND = 60_000
+"""More than are appended or copied; running out ends a measurement early."""
+BODIES = int(SECONDS * MOST_PER_SECOND)
 
 
 def body(number: int, run: str) -> EventBody:
@@ -58,25 +62,63 @@ async def closed_loops(count: int, once: Callable[[int], Awaitable[object]], sec
 
     async def loop(number: int) -> None:
         nonlocal done
-        while time.perf_counter() < until:
-            await once(number)
-            done += 1
+        try:
+            while time.perf_counter() < until:
+                await once(number)
+                done += 1
+        except StopAsyncIteration:
+            return
 
     started = time.perf_counter()
     await asyncio.gather(*(loop(number) for number in range(count)))
     return done / (time.perf_counter() - started)
 
 
-async def appends(log: PostgresEventLog, writers: int) -> float:
-    """Appends per second by ``writers`` closed loops. The bodies are made before, as the reference's rows are."""
+@contextmanager
+def made_before() -> Iterator[list[EventBody]]:
+    """New bodies, as the references' rows are made before the time counts. The collector need not walk them."""
     run = uuid.uuid4().hex[:8]
-    bodies = iter([body(number, run) for number in range(BODIES)])
+    bodies = [body(number, run) for number in range(BODIES)]
     gc.collect()
-    gc.freeze()  # the collector need not walk the prepared bodies again and again
+    gc.freeze()
     try:
-        return await closed_loops(writers, lambda _: log.append([next(bodies)]))
+        yield bodies
     finally:
         gc.unfreeze()
+
+
+async def appends(log: PostgresEventLog, writers: int) -> float:
+    """Appends per second by ``writers`` closed loops."""
+    with made_before() as bodies:
+        supply = iter(bodies)
+
+        async def once(_: int) -> None:
+            for one in supply:
+                await log.append([one])
+                return
+            raise StopAsyncIteration
+
+        return await closed_loops(writers, once)
+
+
+async def latencies(log: PostgresEventLog, rate: float) -> list[float]:
+    """Seconds from when each append was due, at ``rate`` appends per second that wait for nobody. Half load is half of
+    what the most writers that do wait for their answers reach."""
+    taken: list[float] = []
+    with made_before() as bodies:
+
+        async def once(one: EventBody, due: float) -> None:
+            await log.append([one])
+            taken.append(time.perf_counter() - due)
+
+        began = time.perf_counter()
+        async with asyncio.TaskGroup() as group:
+            for number, one in enumerate(bodies[: int(rate * SECONDS)]):
+                due = began + number / rate
+                if (ahead := due - time.perf_counter()) > 0:
+                    await asyncio.sleep(ahead)
+                group.create_task(once(one, due))
+    return taken
 
 
 def sample(count: int) -> list[tuple[int, bytes, str]]:
@@ -94,21 +136,26 @@ def make_plain_table(database: Database) -> None:
         admin.execute("CREATE TABLE public.plain_ids (origin text, id text, PRIMARY KEY (origin, id))")
 
 
-async def single_commits(database: Database) -> float:
-    """Unchained single-row commits per second by 8 connections."""
+async def single_commits(database: Database, writers: int) -> tuple[float, float]:
+    """Unchained single-row commits per second by so many connections, and the seconds that the middle one took."""
     make_plain_table(database)
     rows = iter(sample(BODIES))
     dsn = database.dsn("superuser")
-    connections = [await psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in range(WRITERS)]
+    connections = [await psycopg.AsyncConnection.connect(dsn, autocommit=True) for _ in range(writers)]
+    taken: list[float] = []
 
     async def insert(number: int) -> None:
-        _, octets, _ = next(rows)
-        await connections[number].execute(
-            "INSERT INTO public.plain (origin, octets) VALUES ('o', %b)", (octets,), prepare=True
-        )
+        for _, octets, _ in rows:
+            began = time.perf_counter()
+            await connections[number].execute(
+                "INSERT INTO public.plain (origin, octets) VALUES ('o', %b)", (octets,), prepare=True
+            )
+            taken.append(time.perf_counter() - began)
+            return
+        raise StopAsyncIteration
 
     try:
-        return await closed_loops(WRITERS, insert)
+        return await closed_loops(writers, insert), median(taken)
     finally:
         for connection in connections:
             await connection.close()
@@ -149,44 +196,37 @@ async def _copy(connection: psycopg.AsyncConnection[Any], statement: str, types:
             await copy.write_row(row)
 
 
-async def verified(log: PostgresEventLog) -> float:
-    """Entries verified per second, whole chain."""
-    started = time.perf_counter()
-    verification = await log.verify_chain()
-    if not verification.ok:
-        raise AssertionError(f"the benchmark's chain is broken: {verification.broken}")
-    return verification.count / (time.perf_counter() - started)
-
-
-def figure(name: str, values: Sequence[float], references: Sequence[float] = ()) -> Figure:
-    """One line of ``build/bench.json``."""
-    value = median(values)
+def figure(name: str, values: Sequence[float], references: Sequence[float] = (), unit: str = "1/s") -> Figure:
+    """The medians, as one line of ``build/bench.json``."""
     reference = median(references) if references else None
-    return {
-        "name": name,
-        "value": round(value, 1),
-        "unit": "1/s",
-        "reference": None if reference is None else round(reference, 1),
-        "ratio": None if reference is None else round(value / reference, 3),
-        "repeat": len(values),
-    }
+    return figures.figure(name, median(values), unit, repeat=len(values), reference=reference)
 
 
 async def measure(database: Database, repeat: int = REPEAT) -> list[Figure]:
-    """All figures of the log."""
+    """All figures of appending. Whatever was appended must verify."""
     log = await PostgresEventLog(database.dsn("operator"), writer="bench").open()
+    ours: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
+    plain: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
+    late: list[float] = []
+    commits: list[float] = []
     try:
-        singles, single_references, bulks, bulk_references, verifications = [], [], [], [], []
         for _ in range(repeat):  # alternating, so that a change of the machine's mood meets both
-            single_references.append(await single_commits(database))
-            singles.append(await appends(log, WRITERS))
-            bulk_references.append(await copied(database))
-            bulks.append(await appends(log, IN_FLIGHT))
-            verifications.append(await verified(log))
+            for writers in WRITERS:
+                rate, commit = await single_commits(database, writers)
+                plain[writers].append(rate)
+                ours[writers].append(await appends(log, writers))
+                if writers == 1:
+                    commits.append(commit)
+            plain[IN_FLIGHT].append(await copied(database))
+            ours[IN_FLIGHT].append(await appends(log, IN_FLIGHT))
+            late.append(quantiles(await latencies(log, ours[WRITERS[-1]][-1] / 2), n=100)[98])
+        verification = await log.verify_chain()
+        if not verification.ok:
+            raise AssertionError(f"the benchmark's chain is broken: {verification.broken}")
         return [
-            figure("log.append_vs_single_commit", singles, single_references),
-            figure("log.append_vs_copy", bulks, bulk_references),
-            figure("log.verify_per_second", verifications),
+            *(figure(f"log.append_vs_single_commit_{n}", ours[n], plain[n]) for n in WRITERS),
+            figure("log.append_vs_copy", ours[IN_FLIGHT], plain[IN_FLIGHT]),
+            figure("log.append_p99_vs_commit", late, commits, "s"),
         ]
     finally:
         await log.close()

@@ -1,11 +1,8 @@
 """The backends of ``ContentStore`` that its contract is tested on, and hands that reach into them."""
 
-import asyncio
-import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import obstore
@@ -16,22 +13,7 @@ from tests.s3server import BUCKET, S3Server
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.s3.contentstore import S3ContentStore
-from triplane.ports import ContentStore, KeptContent
-
-MISSING = "sha256:" + "0" * 64
-LARGE = bytes(range(256)) * 40_000  # 9.8 MiB: several chunks and parts, the last one short
-
-
-@dataclass
-class Subject:
-    """A store, a hand that changes what it has stored, what it reported as quarantined, and another process's view."""
-
-    store: KeptContent
-    other: KeptContent
-    tamper: Callable[[str, bytes], Awaitable[None]]
-    reported: list[str] = field(default_factory=list)
-    tick: float = 0.05
-    """Seconds that this backend's clock can tell apart."""
+from triplane.conformance.contentsubject import Opening, Subject
 
 
 @asynccontextmanager
@@ -125,19 +107,7 @@ BACKENDS = [
 ]
 
 
-def sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
-
-
-async def stream(chunks: Sequence[bytes]) -> AsyncIterator[bytes]:
-    for chunk in chunks:
-        await asyncio.sleep(0)
-        yield chunk
-
-
-async def read(store: ContentStore, digest: str) -> bytes:
-    return b"".join([chunk async for chunk in store.resolve(digest)])
-
-
-async def digests(store: ContentStore) -> list[str]:
-    return [digest async for digest in store.list_digests()]
+@pytest.fixture(params=BACKENDS)
+def opening(request: pytest.FixtureRequest) -> Opening:
+    """What the suites of ``triplane.conformance`` ask for: each backend that is shipped."""
+    return lambda: request.param(request)

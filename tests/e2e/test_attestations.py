@@ -50,6 +50,11 @@ def test_an_accepted_artifact_is_verified_with_and_without_the_installation(atte
     told = shown(attested, "attest", "verify", str(folder), "--keys", str(keys))
     assert [step["ok"] for step in told["steps"]] == [True] * 10
 
+    bundle = tmp_path / "signed.intoto.jsonl"
+    bundle.write_text(attested.triplane("lineage", "-n", NAMESPACE, artifact, "-o", "in-toto"))
+    told = shown(attested, "attest", "verify", str(bundle), "--keys", str(keys))
+    assert (told["ok"], [item["artifact"]["name"] for item in told["artifacts"]]) == (True, [artifact])
+
     (folder / "content").write_bytes(b"something else")
     attested.triplane("attest", "verify", str(folder), "--keys", str(keys), code=1)
     shutil.rmtree(folder)

@@ -101,7 +101,8 @@ def test_the_demo_shows_tree_lineage_proof_and_what_to_do_next(installation: Ins
     assert "Task licence-audit-audit  Succeeded" in shown
     assert re.search(r"Review careless-audit-audit-review-1-\w+  Reject  by=recompute round=1", shown)
     assert re.search(r"├─ made by\n.*AgentSession demo/licence-audit-audit-work-", shown)
-    assert re.search(r"chain verified: \d+ entries, root [0-9a-f]{64} ", shown)
+    assert re.search(r"chain verified: \d+ entries, root [0-9a-f]{64}[ ,]", shown)
+    assert re.search(r"checkpoint signed: \d+ entries, root [0-9a-f]{64}\n", shown)
     assert "triplane down" in shown
 
 
@@ -191,6 +192,25 @@ def test_the_graph_around_an_artifact_is_drawn_after_its_end(installation: Insta
     picture = ET.fromstring(installation.ok("lineage", "-n", "demo", "graph/licence-audit", "--down", "-o", "svg"))
     assert picture.tag.endswith("svg")
     assert "chart" in "".join(picture.itertext())
+    streamed = installation.ok("lineage", "-n", "demo", found["uid"], "--up", "-o", "jsonl").splitlines()
+    assert json.loads(streamed[-1]) == {"end": {"nodes": len(streamed) - len(_edges(streamed)) - 2, "truncated": False}}
+
+
+def _edges(lines: list[str]) -> list[str]:
+    return [line for line in lines if "edge" in json.loads(line)]
+
+
+def test_what_is_gone_is_there_as_of_an_earlier_entry(installation: Installation) -> None:
+    kept = json.loads(installation.ok("graph", "query", "-n", "demo", "-k", "artifact", "-o", "json"))
+    found = next(item for item in kept if item["gone"])
+    asked = ("graph", "query", "-n", "demo", "-k", "artifact", "-o", "json", "--as-of")
+    then = json.loads(installation.ok(*asked, str(found["seq"])))
+    assert next(item for item in then if item["uid"] == found["uid"])["gone"] is False
+    assert found["uid"] not in {item["uid"] for item in json.loads(installation.ok(*asked, str(found["seq"] - 1)))}
+    assert "deleted" not in installation.ok(
+        "lineage", "-n", "demo", found["uid"], "--up", "--depth", "1", "--as-of", str(found["seq"])
+    )
+    assert json.loads(installation.ok(*asked, "2001-01-01")) == []
 
 
 def test_one_command_tells_which_session_an_agent_last_used_in_a_graph(installation: Installation) -> None:

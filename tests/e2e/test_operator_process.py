@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import re
+import shutil
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -16,6 +18,7 @@ from tests.conftest import Database
 from tests.e2e.private_cluster import PrivateCluster, private_cluster  # noqa: F401 - a fixture
 
 from triplane import endpoints
+from triplane.localcluster.apiserver import ApiServer
 
 pytestmark = pytest.mark.e2e
 
@@ -50,7 +53,7 @@ class Operator:
             answer = await client.get(f"{endpoints.read(self.run)['operator']}{path}")
             return answer.status_code, answer.text
 
-    async def until(self, path: str, condition: Callable[[int, str], bool], seconds: float = 30) -> None:
+    async def until(self, path: str, condition: Callable[[int, str], object], seconds: float = 30) -> None:
         async with asyncio.timeout(seconds):
             while not condition(*await self.probe(path)):
                 await asyncio.sleep(0.1)
@@ -84,6 +87,15 @@ async def operator(home: Path, **variables: str) -> AsyncIterator[Operator]:
         await running._reading
 
 
+def home_of(database: Database) -> Path:
+    """A home of its own for the operators of this database: what one has signed is not another's past."""
+    home = database.server.home / database.name
+    if not home.exists():
+        shutil.copytree(database.server.home / "secrets", home / "secrets", ignore=shutil.ignore_patterns("[!d]*"))
+        (home / "pg").symlink_to(database.server.home / "pg")
+    return home
+
+
 def variables(database: Database, cluster: PrivateCluster) -> dict[str, str]:
     return {
         "TRIPLANE_DATABASE_NAME": database.name,
@@ -95,7 +107,7 @@ async def test_it_reports_ready_and_ends_with_0_when_told_to(
     database: Database,
     private_cluster: PrivateCluster,  # noqa: F811
 ) -> None:
-    async with operator(database.server.home, **variables(database, private_cluster)) as it:
+    async with operator(home_of(database), **variables(database, private_cluster)) as it:
         await it.said("the mirror is filled")
         await it.until("/readyz", lambda code, text: (code, text) == (200, "ok\n"))
         assert await it.probe("/healthz") == (200, "ok\n")
@@ -114,9 +126,9 @@ async def test_a_newer_operator_fences_the_older_which_ends_with_3(
     private_cluster: PrivateCluster,  # noqa: F811
 ) -> None:
     setting = variables(database, private_cluster)
-    async with operator(database.server.home, **setting) as older:
+    async with operator(home_of(database), **setting) as older:
         await older.said("the mirror is filled")
-        async with operator(database.server.home, **setting) as newer:
+        async with operator(home_of(database), **setting) as newer:
             await newer.said("the mirror is filled")
             assert await older.end() == 3
             assert await newer.end(signal.SIGTERM) == 0
@@ -144,7 +156,7 @@ async def test_it_waits_for_an_absent_api_server_not_ready_but_alive(database: D
         "clusters: [{name: c, cluster: {server: 'https://127.0.0.1:1'}}]\nusers: [{name: u, user: {token: t}}]\n"
     )
     setting = {"TRIPLANE_DATABASE_NAME": database.name, "TRIPLANE_KUBECONFIG": str(kubeconfig)}
-    async with operator(database.server.home, **setting) as it:
+    async with operator(home_of(database), **setting) as it:
         await it.said("cannot start yet")
         code, text = await it.probe("/readyz")
         assert (code, text) == (503, "the API server has not been read yet\n")
@@ -163,3 +175,58 @@ async def test_a_misspelt_setting_is_refused_with_2(tmp_path: Path) -> None:
     _, error = await process.communicate()
     assert process.returncode == 2
     assert b"TRIPLANE_NAMESPAEC" in error
+
+
+async def test_an_operator_whose_log_was_cut_ends_with_5_before_it_does_anything(
+    database: Database,
+    private_cluster: PrivateCluster,  # noqa: F811
+) -> None:
+    """Rows 13 and 14 of the attack table as a whole: the ConfigMap alone remembers."""
+    home, setting = home_of(database), variables(database, private_cluster)
+    anchor = f"configmap:team/{database.name.replace('_', '-')}"
+    await allow_config_map(private_cluster, anchor)
+    async with operator(home, **setting, TRIPLANE_ANCHORS=anchor, TRIPLANE_CHECKPOINT_SECONDS="0.1") as it:
+        await it.said("the mirror is filled")
+        await it.until(
+            "/metrics", lambda _, text: re.search(r'checkpoint_anchors{standing="(Absent|Continues)"} 1', text)
+        )
+        assert await it.end(signal.SIGTERM) == 0
+
+    with database.superuser() as admin:
+        for table in ("entries", "entry_ids", "heads", "checkpoints"):
+            admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL".encode())
+        admin.execute("DELETE FROM log.checkpoints; DELETE FROM log.entries WHERE seq > 0")
+        admin.execute("DELETE FROM log.entry_ids WHERE seq > 0")
+        admin.execute("UPDATE log.heads SET size = 1, leaf = (SELECT leaf FROM log.entries)")
+    shutil.rmtree(home / "notary")
+
+    async with operator(home, **setting, TRIPLANE_ANCHORS="") as it:  # protection removed
+        await it.said("the mirror is filled")
+        assert await it.end(signal.SIGTERM) == 0, it.lines
+    shutil.rmtree(home / "notary")
+    async with operator(home, **setting, TRIPLANE_ANCHORS=anchor) as it:
+        assert await it.end() == 5
+        said = next(str(line["error"]) for line in it.lines if line["event"] == "the operator ends")
+        assert not any(line["event"] == "the mirror is filled" for line in it.lines)
+    for words in (anchor, "entries with root", "restore a newer backup", "begin a new log"):
+        assert words in said
+    accepted = said.rpartition("TRIPLANE_ACCEPT_ROLLBACK=")[2]
+    async with operator(home, **setting, TRIPLANE_ANCHORS=anchor, TRIPLANE_ACCEPT_ROLLBACK=accepted) as it:
+        await it.said("the mirror is filled")
+        await it.until("/metrics", lambda _, text: re.search(r"triplane_operator_checkpoint_size [1-9]", text))
+        assert await it.end(signal.SIGTERM) == 0
+
+
+async def allow_config_map(cluster: PrivateCluster, anchor: str) -> None:
+    """What the manifests give the operator for its own ConfigMap, for this one: a module's tests share a cluster."""
+    namespace, _, name = anchor.removeprefix("configmap:").partition("/")
+    metadata = {"name": name, "namespace": namespace}
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [name], "verbs": ["get", "patch"]}]
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name}
+    subject = {"kind": "ServiceAccount", "name": "triplane-operator", "namespace": "triplane-system"}
+    rbac = "rbac.authorization.k8s.io/v1"
+    binding = {"kind": "RoleBinding", "metadata": metadata, "roleRef": role, "subjects": [subject]}
+    async with await ApiServer.from_kubeconfig(cluster.kubeconfig("admin")) as server:
+        await server.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+        await server.apply({"apiVersion": rbac, "kind": "Role", "metadata": metadata, "rules": rules})
+        await server.apply({"apiVersion": rbac, **binding})

@@ -1,7 +1,9 @@
-"""``make faults``: fifty seeded kills, every write to the API server struck on every side, and a long soak, all on one
-installation; taken up again where an earlier call was stopped.
+"""``make faults``: a strike at every system call of a store and an append, thirty histories of many writers, and on one
+installation fifty seeded kills, every write to the API server struck on every side, and a long soak; taken up again
+where an earlier call was stopped.
 
-``FAULT_SEED=n`` does that one kill alone, ``FAULT_PLANS=n`` the seeds 1 to n alone. What is done stands in
+``FAULT_SEED=n`` does that one kill alone, ``FAULT_PLANS=n`` the seeds 1 to n alone; ``FAULT_PART=syscalls`` the strikes
+alone, ``FAULT_PART=histories`` the histories alone, with ``FAULT_SEED=n`` that one. What is done stands in
 ``build/faults.json``, for this very program; when all of it is done the next call begins anew.
 """
 
@@ -20,6 +22,7 @@ from tests.faults.apiproxy import ApiProxy
 from tests.faults.campaign import run_plan
 from tests.faults.evidence import broken_silence, settle
 from tests.faults.installation import LEASE_SECONDS, Installation
+from tests.faults.plane import PLANE
 from tests.faults.plans import plan_of
 from tests.faults.soak import soak
 from tests.faults.writes import WritePlan, carry_out, every_plan, learn
@@ -38,12 +41,15 @@ PROGRESS = Path(__file__).parents[2] / "build" / "faults.json"
 
 def main() -> int:
     """Exit code 1 when a plan failed; its line says why, its seed repeats it."""
+    if part := os.environ.get("FAULT_PART"):
+        return _told(PLANE[part]())
     if one := os.environ.get("FAULT_SEED"):
         return _campaign([int(one)], {}, keep=False, whole=False)
     asked = os.environ.get("FAULT_PLANS")
     wanted = list(range(1, int(asked or PLANS) + 1))
     done = _read_progress()
-    if all(done.get(name, {}).get("ok") for name in (*map(str, wanted), *(() if asked else (WRITE_PLANS, SOAK)))):
+    parts = () if asked else (*PLANE, WRITE_PLANS, SOAK)
+    if all(done.get(name, {}).get("ok") for name in (*map(str, wanted), *parts)):
         done = {}
     left = [seed for seed in wanted if not done.get(str(seed), {}).get("ok")]
     if len(left) < len(wanted):
@@ -64,6 +70,11 @@ def _campaign(seeds: list[int], done: Mapping[str, Any], *, keep: bool, whole: b
             _write_progress(results)
 
     try:
+        for name, plane in PLANE.items() if whole else ():
+            if not results.get(name, {}).get("ok"):
+                problems = plane()
+                note(name, {"ok": not problems, "problems": problems})
+                failed += problems
         installation.start()
         for number, seed in enumerate(seeds, start=1):
             result = _one(installation, seed)
@@ -88,6 +99,11 @@ def _campaign(seeds: list[int], done: Mapping[str, Any], *, keep: bool, whole: b
     if failed:
         print(f"logs and data of the processes: {home}")
     return 1 if failed else 0
+
+
+def _told(problems: list[str]) -> int:
+    print(f"{len(problems)} problems", *problems, sep="\n  ")
+    return 1 if problems else 0
 
 
 def _writes(installation: Installation) -> list[str]:

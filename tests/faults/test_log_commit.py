@@ -5,10 +5,11 @@ from collections.abc import Callable
 import psycopg
 import pytest
 
-from tests.conftest import Database
+from tests.conftest import Database, PostgresServer, new_database
 from tests.contract.test_event_log import body
-from triplane.adapters.postgres import appender
+from triplane.adapters.postgres import appender, connection
 from triplane.adapters.postgres.eventlog import PostgresEventLog
+from triplane.errors import Unavailable
 
 pytestmark = pytest.mark.faults
 
@@ -71,3 +72,20 @@ async def test_a_backend_that_dies_in_the_middle_of_a_transaction_leaves_nothing
         assert (await log.verify_chain()).ok
     finally:
         await log.close()
+
+
+async def test_a_log_that_could_not_be_opened_is_opened_when_the_server_is_there(
+    own_postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = new_database(own_postgres)
+    log = PostgresEventLog(database.dsn("operator"), writer="operator")
+    own_postgres.embedded.stop()
+    with monkeypatch.context() as impatient:
+        impatient.setattr(connection, "POOL_WAIT_SECONDS", 0.3)
+        for _ in range(2):
+            with pytest.raises(Unavailable, match="could not open the database: pool initialization incomplete"):
+                await log.open()
+    await own_postgres.embedded.start_async()
+    await log.open()
+    assert (await log.append([body(1)]))[0].id == body(1).id
+    await log.close()

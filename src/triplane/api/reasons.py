@@ -216,6 +216,10 @@ REASONS: Mapping[str, Reason] = {
     "Unspecified": Reason("The host gave no reason in one word; the message says more.", "whoever keeps the runner"),
     "ReportRefused": Reason("The gateway refused the run's report.", "whoever keeps the runner"),
     # Events only
+    "LogBroken": Reason(
+        "The operator read the log again and found an entry that is not what was appended; the message names it.",
+        "a cluster admin: stop the writers and follow the message",
+    ),
     "Placed": Reason("An Agent was chosen to do the work.", _NOBODY),
     "LaunchApproved": Reason("A person gave leave to launch a session.", _NOBODY),
     "ApprovedByDefault": Reason("Nobody answered in time, and the default gave leave to launch.", _NOBODY),

@@ -4,7 +4,7 @@ Each row is checked in a fixed order, from what an attacker must break first to 
 tell, so that one alteration has one documented reason and the number of the first bad entry.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -32,6 +32,27 @@ class BreakReason(StrEnum):
     PROJECTION_MISMATCH = "ProjectionMismatch"
     ID_INDEX_MISMATCH = "IdIndexMismatch"
     HEAD_MISMATCH = "HeadMismatch"
+    CHECKPOINT_MISMATCH = "CheckpointMismatch"
+
+
+_RESTORE = (
+    "stop the writers, keep this database as evidence, and restore the log from a backup that verifies against the "
+    "latest checkpoint you hold elsewhere"
+)
+_REPROJECT = (
+    "the entries themselves hold: only what queries go by is wrong; keep a copy as evidence, and restore the column "
+    "or index from a backup, or from the octets"
+)
+REMEDIES: Mapping[BreakReason, str] = {
+    reason: _REPROJECT if reason in (BreakReason.PROJECTION_MISMATCH, BreakReason.ID_INDEX_MISMATCH) else _RESTORE
+    for reason in BreakReason
+}
+"""What to do about each."""
+
+
+def broken_at(seq: int, reason: BreakReason, message: str) -> Break:
+    """The break, with what to do about it."""
+    return Break(seq, reason.value, message, REMEDIES[reason])
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +101,15 @@ class ChainVerifier:
         self._tree = CompactRange()
         if first > 0 and anchor is None:
             self._break(first - 1, BreakReason.ENTRY_MISSING, f"entry {first - 1}, the left edge, is missing")
+
+    @classmethod
+    def following(cls, origin: str, first: int, prev: str, time: str) -> "ChainVerifier":
+        """One that goes on behind entries that were checked before: ``prev`` is the leaf hash of the last of them,
+        ``time`` its time."""
+        made = cls(origin)
+        made.first = made.next = first
+        made.prev, made._time = prev, time
+        return made
 
     def feed(self, row: StoredEntry) -> bool:
         """Check the next row; False once the chain is broken."""
@@ -130,7 +160,7 @@ class ChainVerifier:
         )
 
     def _break(self, seq: int, reason: BreakReason, message: str) -> None:
-        self.broken = Break(seq, reason.value, message)
+        self.broken = broken_at(seq, reason, message)
 
     def _check(self, row: StoredEntry) -> None:
         n = self.next
@@ -197,9 +227,10 @@ class ChainVerifier:
                 f"entry {n}: the column {name} holds {stored!r}, the octets say {true!r}",
             )
         if row.indexed is None or row.indexed != (n, body):
+            holds = "" if row.indexed is None else f"; it names entry {row.indexed[0]}"
             return (
                 BreakReason.ID_INDEX_MISMATCH,
-                f"entry {n}: the id index does not hold {entry['id']} with this seq and body",
+                f"entry {n}: the id index does not hold {entry['id']} with this seq and body{holds}",
             )
         return None
 

@@ -157,6 +157,13 @@ def verify_checkpoint(octets: bytes, trust: CheckpointTrust) -> SignedCheckpoint
     return SignedCheckpoint(checkpoint, octets, signed, cosigned)
 
 
+def unverified_checkpoint(octets: bytes) -> SignedCheckpoint:
+    """What it says, signed by nobody that is known: to write down, not to believe. Raises ``InvalidNote``."""
+    checkpoint, _ = parse_checkpoint(octets)
+    _check_empty(checkpoint)
+    return SignedCheckpoint(checkpoint, octets, (), ())
+
+
 def compare(seen: Checkpoint, now: Checkpoint) -> Relation:
     """How ``now`` stands to one that was seen before."""
     if now.origin != seen.origin:

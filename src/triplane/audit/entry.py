@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
 from itertools import pairwise
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import orjson
 
@@ -65,27 +65,50 @@ _PATTERNS = {
 _FULLMATCH = {path: pattern.fullmatch for path, pattern in _PATTERNS.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Prepared:
+class Context(NamedTuple):
+    """What many entries have in common, checked; ``labels`` as JSON."""
+
+    actor: str
+    stream: str
+    api_version: str
+    kind: str
+    namespace: str
+    type: str
+    labels: str
+
+
+class Prepared(NamedTuple):
     """A checked and encoded body: all that can be done before the sequence number is known."""
 
     id: str
     body_sha256: bytes
     """SHA-256 of the JCS form of the body: everything but seq, prev and time."""
-    _head: bytes
-    _middle: bytes
-    _tail: bytes
+    head: bytes
+    middle: bytes
+    tail: bytes
+    context: Context
+    name: str
+    uid: str
+    generation: int
+    blobs: str
+    """As JSON, as it stands in the octets; likewise ``data``."""
+    data: bytes
 
     def seal(self, seq: int, prev: str, time: str) -> bytes:
         """The entry's octets. Keys are in order: … origin, prev, seq, stream, subject, time, type, v."""
         return b'%b,"prev":"%b","seq":%d,%b,"time":"%b",%b' % (
-            self._head,
+            self.head,
             prev.encode(),
             seq,
-            self._middle,
+            self.middle,
             time.encode(),
-            self._tail,
+            self.tail,
         )
+
+    @property
+    def size(self) -> int:
+        """Octets of the entry, at most."""
+        return len(self.head) + len(self.middle) + len(self.tail) + _SEQUENCER_OCTETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,50 +135,51 @@ def format_time(moment: datetime) -> str:
 def prepare(origin: str, body: EventBody) -> Prepared:
     """Check a body against every limit of the format and encode it; raises ``InvalidEntry`` naming the path."""
     subject = body.subject
+    name, uid, generation = subject.name, subject.uid, subject.generation
     _check_id(body.id, body.type)
     # The patterns admit nothing that JSON escapes, so these texts stand in the octets as they are.
-    for path, text in (
-        ("origin", origin),
-        ("stream", body.stream),
-        ("actor", body.actor),
-        ("subject.apiVersion", subject.api_version),
-        ("subject.kind", subject.kind),
-        ("subject.namespace", subject.namespace),
-        ("subject.name", subject.name),
-        ("subject.uid", subject.uid),
-    ):
-        if not isinstance(text, str) or _FULLMATCH[path](text) is None:
-            _refuse_text(path, text)
-    if type(subject.generation) is not int or not 0 <= subject.generation <= MAX_INTEGER:
-        _refuse("subject.generation", f"{subject.generation!r} is not an integer from 0 to 2^53-1")
-    labels = _checked_labels(subject.labels) if subject.labels else "[]"
+    actor, stream, api_version, kind, namespace, event_type, labels = context = _context(body)
+    _check_text("subject.name", name)
+    _check_text("subject.uid", uid)
+    if type(generation) is not int or not 0 <= generation <= MAX_INTEGER:
+        _refuse("subject.generation", f"{generation!r} is not an integer from 0 to 2^53-1")
     blobs = _checked_blobs(body.blobs) if body.blobs else "[]"
-    data = encode_data(body.data)
-    head = f'{{"actor":"{body.actor}","blobs":{blobs},"data":{data},"id":"{body.id}","origin":"{origin}"'.encode()
+    data = _encoded_data(body.data)
+    head = b'{"actor":"%b","blobs":%b,"data":%b,"id":"%b","origin":"%b"' % (
+        actor.encode(),
+        blobs.encode(),
+        data,
+        body.id.encode(),
+        _checked_origin(origin),
+    )
     middle = (
-        f'"stream":"{body.stream}","subject":{{"apiVersion":"{subject.api_version}","generation":{subject.generation},'
-        f'"kind":"{subject.kind}","labels":{labels},"name":"{subject.name}","namespace":"{subject.namespace}",'
-        f'"uid":"{subject.uid}"}}'
+        f'"stream":"{stream}","subject":{{"apiVersion":"{api_version}","generation":{generation},'
+        f'"kind":"{kind}","labels":{labels},"name":"{name}","namespace":"{namespace}","uid":"{uid}"}}'
     ).encode()
-    tail = b'"type":"%b","v":%d}' % (body.type.encode(), VERSION)
-    size = len(head) + len(middle) + len(tail) + _SEQUENCER_OCTETS
-    if size > MAX_ENTRY_OCTETS:
+    tail = b'"type":"%b","v":%d}' % (event_type.encode(), VERSION)
+    if (size := len(head) + len(middle) + len(tail) + _SEQUENCER_OCTETS) > MAX_ENTRY_OCTETS:
         _refuse("", f"the entry would take {size} octets, over {MAX_ENTRY_OCTETS}: put payloads into blobs")
-    return Prepared(body.id, sha256(b"%b,%b,%b" % (head, middle, tail)).digest(), head, middle, tail)
+    body_sha256 = sha256(b"%b,%b,%b" % (head, middle, tail)).digest()
+    return Prepared(body.id, body_sha256, head, middle, tail, context, name, uid, generation, blobs, data)
 
 
 def encode_data(data: JsonObject) -> str:
     """The JCS form of ``data``; raises ``InvalidEntry`` naming the path of what the format refuses."""
+    return _encoded_data(data).decode()
+
+
+def _encoded_data(data: JsonObject) -> bytes:
     if not isinstance(data, Mapping):
         _refuse("data", "must be an object")
-    _check_items(data, "data", 1)
+    if not _plainly_right(data, 1):
+        _check_items(data, "data", 1)
     try:
         encoded = orjson.dumps(data, default=_plain, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError as error:
         raise InvalidEntry(f"data: {error}") from error
     if len(encoded) > MAX_DATA_OCTETS:
         _refuse("data", f"takes {len(encoded)} octets as JSON, over {MAX_DATA_OCTETS}: put payloads into blobs")
-    return encoded.decode()
+    return encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +260,19 @@ def seal_all(prepared: Iterable[Prepared], seq: int, prev: str, time: str) -> li
     return sealed
 
 
+def chain_leaves(prepared: Iterable[Prepared], seq: int, prev: bytes, time: str) -> list[bytes]:
+    """The leaf hashes that ``seal_all`` would give, from the leaf hash before; for whoever does not need the octets."""
+    leaves = []
+    before, moment = prev.hex().encode(), time.encode()
+    for number, body in enumerate(prepared, seq):
+        leaf = sha256(  # 0x00 and the entry: RFC 6962, section 2.1
+            b'\0%b,"prev":"%b","seq":%d,%b,"time":"%b",%b' % (body.head, before, number, body.middle, moment, body.tail)
+        )
+        leaves.append(leaf.digest())
+        before = leaf.hexdigest().encode()
+    return leaves
+
+
 def first_bodies(host: str, install_id: str) -> tuple[EventBody, EventBody]:
     """What every log begins with: its origin, and the principal ``system``."""
     created = EventBody(
@@ -279,8 +316,50 @@ def _refuse_text(path: str, value: object) -> NoReturn:
     _refuse(path, f"{value!r} does not match {_PATTERNS[path].pattern}")
 
 
+@lru_cache(maxsize=16)
+def _checked_origin(origin: str) -> bytes:
+    _check_text("origin", origin)
+    return origin.encode()
+
+
+def _context(body: EventBody) -> Context:
+    subject = body.subject
+    values = body.actor, body.stream, subject.api_version, subject.kind, subject.namespace, body.type, subject.labels
+    try:
+        return _checked_context(*values)
+    except TypeError:  # something unhashable stands where a text must; without the cache it is refused by its path
+        return _checked_context.__wrapped__(*values)
+
+
+@lru_cache(maxsize=4096)  # the objects of one workstream have the same few
+def _checked_context(
+    actor: str,
+    stream: str,
+    api_version: str,
+    kind: str,
+    namespace: str,
+    event_type: str,
+    labels: tuple[tuple[str, str], ...],
+) -> Context:
+    for path, text in (
+        ("stream", stream),
+        ("actor", actor),
+        ("subject.apiVersion", api_version),
+        ("subject.kind", kind),
+        ("subject.namespace", namespace),
+    ):
+        _check_text(path, text)
+    checked = checked_labels.__wrapped__(labels) if labels else "[]"
+    return Context(actor, stream, api_version, kind, namespace, event_type, checked)
+
+
+def _check_text(path: str, text: object) -> None:
+    if not isinstance(text, str) or _FULLMATCH[path](text) is None:
+        _refuse_text(path, text)
+
+
 @lru_cache(maxsize=1024)  # the objects of one workstream carry the same few
-def _checked_labels(labels: tuple[tuple[str, str], ...]) -> str:
+def checked_labels(labels: tuple[tuple[str, str], ...]) -> str:
     for key, value in labels:
         if not isinstance(key, str) or _LABEL_KEY.fullmatch(key) is None:
             _refuse("subject.labels", f"key {key!r} is not triplane.dev/…: other labels are not for the log")
@@ -298,6 +377,30 @@ def _checked_blobs(blobs: tuple[str, ...]) -> str:
         if not isinstance(digest, str) or _DIGEST.fullmatch(digest) is None:
             _refuse(f"blobs[{number}]", f"{digest!r} is not sha256: and 64 lowercase hex digits")
     return '["' + '","'.join(blobs) + '"]'
+
+
+def _plainly_right(value: object, depth: int) -> bool:
+    """Nearly everything is: then no path needs to be known. False only means that it takes a closer look."""
+    if type(value) is dict:
+        for key in value:
+            if type(key) is not str or not (key.isascii() and key.isalnum() and "a" <= key[0] <= "z"):
+                return False
+        items: Iterable[object] = value.values()
+    elif type(value) is list:
+        items = value
+    else:
+        return False
+    for item in items:
+        kind = type(item)
+        if kind is str:
+            if not item.isascii() or "\0" in item:  # type: ignore[attr-defined, operator]
+                return False
+        elif kind is int:
+            if not -MAX_INTEGER <= item <= MAX_INTEGER:  # type: ignore[operator]
+                return False
+        elif item is not None and kind is not bool and (depth >= MAX_DEPTH or not _plainly_right(item, depth + 1)):
+            return False
+    return True
 
 
 def _check_value(value: object, path: str, depth: int) -> None:

@@ -5,7 +5,7 @@ The same checks in the same order, with the same reasons, as the stand-alone ver
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NoReturn
 
@@ -102,8 +102,9 @@ class _Sweep:
         self._ids: set[str] = set()
 
     def run(self, earlier: Sequence[tuple[str, bytes]]) -> bytes:
-        signed = self._signed(CHECKPOINT, self._read(CHECKPOINT))
-        held = [(name, self._signed(name, octets)) for name, octets in earlier]
+        signed = self._signed(CHECKPOINT, self._read(CHECKPOINT), self._trust)
+        alone = replace(self._trust, quorum=0)  # what somebody kept need not have been cosigned
+        held = [(name, self._signed(name, octets, alone)) for name, octets in earlier]
         for name, old in held:
             self._compare(name, old, signed)
         tree, above, roots = TileTree(), list[File](), {0: TileTree().root()}
@@ -126,9 +127,9 @@ class _Sweep:
                 _refuse(ExportFault.FORKED, name, said)
         return tree.root()
 
-    def _signed(self, name: str, octets: bytes) -> SignedCheckpoint:
+    def _signed(self, name: str, octets: bytes, trust: CheckpointTrust) -> SignedCheckpoint:
         try:
-            return verify_checkpoint(octets, self._trust)
+            return verify_checkpoint(octets, trust)
         except InvalidNote as error:
             malformed = error.reason == NoteFault.MALFORMED_NOTE
             reason = NoteFault.MALFORMED_CHECKPOINT.value if malformed else error.reason

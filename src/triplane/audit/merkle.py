@@ -72,6 +72,11 @@ class CompactRange:
         self.size = size
         self._peaks = list(peaks)
 
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """What another ``CompactRange`` continues from: the hashes of ``root_plan(size).nodes``."""
+        return tuple(self._peaks)
+
     def add(self, leaf: bytes) -> None:
         """Append one leaf *hash*."""
         peak, size = leaf, self.size

@@ -82,6 +82,25 @@ class EventFilter:
     before: int | None = None
     """Only entries with a lower ``seq``: pages of a query that goes newest first."""
 
+    def matches(self, recorded: Recorded) -> bool:
+        """Whether all conditions hold for this entry."""
+        entry, subject = recorded.entry, recorded.entry["subject"]
+        if self.uids and subject["uid"] not in self.uids:
+            return False
+        if self.before is not None and recorded.seq >= self.before:
+            return False
+        return (not self.types or entry["type"] in self.types) and all(
+            wanted is None or wanted == found
+            for wanted, found in (
+                (self.kind, subject["kind"]),
+                (self.namespace, subject["namespace"]),
+                (self.name, subject["name"]),
+                (self.uid, subject["uid"]),
+                (self.stream, entry["stream"]),
+                (self.actor, entry["actor"]),
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Break:
@@ -91,6 +110,8 @@ class Break:
     reason: str
     """One of the documented reasons, CamelCase (docs/reference/log-format.md)."""
     message: str
+    remedy: str = ""
+    """What to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,9 +123,16 @@ class Verification:
     last: int
     count: int
     root: str
-    """Hex RFC 6962 root over entries 0..last, empty when verification began later than 0."""
+    """Hex RFC 6962 root over entries 0..last, empty when verification began later than 0 without a ``TreeState``."""
     broken: Break | None = None
+    compared: tuple[int, ...] = ()
+    """Sizes of the signed checkpoints whose roots these entries have, ascending."""
+    unanchored: bool = False
+    """It began later than 0, and no signed checkpoint vouches for what is before: a log whose first entries were
+    rewritten, with all hashes, would have passed."""
+    provably_empty: bool = False
+    """There is nothing to check, and a signed checkpoint says that there is nothing."""
 
     @property
     def ok(self) -> bool:
-        return self.broken is None and self.count > 0
+        return self.broken is None and (self.count > 0 or self.provably_empty)

@@ -34,18 +34,21 @@ class Tile:
     @property
     def path(self) -> str:
         """``tile/<L>/<N>[.p/<W>]``, the index in groups of three digits (section "Merkle Tree")."""
-        groups = [f"{self.index % 1000:03d}"]
-        rest = self.index // 1000
-        while rest:
-            groups.insert(0, f"x{rest % 1000:03d}")
-            rest //= 1000
         level = ENTRIES if self.level is None else str(self.level)
         partial = "" if self.width == WIDTH else f".p/{self.width}"
-        return f"tile/{level}/{'/'.join(groups)}{partial}"
+        return f"tile/{level}/{index_path(self.index)}{partial}"
 
 
 TileReader = Callable[[Sequence[Tile]], Sequence[bytes]]
 """The octets of these tiles, in the same order: the hashes one after another."""
+
+
+def index_path(index: int) -> str:
+    """A number in groups of three digits: ``x001/x234/067`` (section "Merkle Tree")."""
+    groups = [f"{index % 1000:03d}"]
+    while index := index // 1000:
+        groups.insert(0, f"x{index % 1000:03d}")
+    return "/".join(groups)
 
 
 def parse_path(path: str) -> Tile:

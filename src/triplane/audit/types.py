@@ -416,9 +416,40 @@ TYPES: Final[Mapping[str, EventType]] = {
             n="1",
             required={"count": _ORDINAL, "octets": _COUNT},
         ),
+        _type(
+            "log.archived",
+            "Entries were archived, and are about to leave the database; `root` is that of all entries below `upto`.",
+            n="upto",
+            required={
+                "first": _COUNT,
+                "upto": _ORDINAL,
+                "root": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+                "checkpointSize": _ORDINAL,
+                "staying": _COUNT,
+            },
+        ),
+        _type(
+            "checkpoint.abandoned",
+            "Somebody let the operator go on though this log contradicts a checkpoint that was signed: that one, and "
+            "all below it, were given up.",
+            n="how many were given up",
+            required={
+                "origin": {"type": "string", "minLength": 1, "maxLength": 300},
+                "size": _COUNT,
+                "root": {"type": "string", "pattern": "^[0-9a-f]{64}$"},
+            },
+        ),
     )
 }
 """Every type this release writes, by name."""
+
+STAYING: Final = frozenset(
+    {
+        *("origin.created", "principal.created", "key.created", "key.retired", "checkpoint.abandoned", "log.archived"),
+        *("blob.quarantined", "blob.erased", "blob.collected"),
+    }
+)
+"""What an installation reads however old it is. Archiving the log leaves entries of these types where they are."""
 
 
 def violations(event_type: str, data: JsonObject) -> list[str]:

@@ -63,7 +63,7 @@ def admit(body: bytes, logs: Mapping[str, KeyRing]) -> Admitted | Answer:
     or with one that does not hold.
     """
     try:
-        old_size, proof, octets = _parse_request(body)
+        old_size, proof, octets = parse_request(body)
         checkpoint, note = parse_checkpoint(octets)
     except InvalidNote as error:
         return _answer(400, error.reason, str(error))
@@ -110,11 +110,16 @@ def cosigned(accepted: Accepted, name: str, signers: Sequence[Signer], timestamp
     return Answer(200, b"".join(cosign(text, name, signer, timestamp).line for signer in signers), "Cosigned")
 
 
+def noted(accepted: Accepted) -> bytes:
+    """The checkpoint with the log's verified signatures: what is to be written down."""
+    note = parse_note(accepted.checkpoint.text + b"\n" + b"".join(item.line for item in accepted.signed))
+    return make_note(note.text, note.signatures)
+
+
 def published(accepted: Accepted, answer: Answer) -> bytes:
     """The checkpoint to serve at ``<origin hash>/checkpoint`` (C2SP tlog-witness, "Monitor Retrieval Mechanism"):
     the log's verified signatures and the cosignatures given."""
-    note = parse_note(accepted.checkpoint.text + b"\n" + b"".join(item.line for item in accepted.signed) + answer.body)
-    return make_note(note.text, note.signatures)
+    return add_signatures(noted(accepted), answer.body.splitlines(keepends=True))
 
 
 def origin_hash(origin: str) -> str:
@@ -149,8 +154,8 @@ def with_cosignatures(checkpoint: bytes, body: bytes, witnesses: KeyRing) -> byt
     return add_signatures(checkpoint, [item.line for item in found])
 
 
-def _parse_request(body: bytes) -> tuple[int, tuple[bytes, ...], bytes]:
-    """Old size, proof, and the octets of the note, which begins after the first empty line."""
+def parse_request(body: bytes) -> tuple[int, tuple[bytes, ...], bytes]:
+    """Old size, proof, and the octets of the note, which begins after the first empty line. Raises ``InvalidNote``."""
     if len(body) > MAX_REQUEST:
         refuse(NoteFault.MALFORMED_NOTE, f"a request of {len(body)} octets: over {MAX_REQUEST} it is not read")
     head, blank, octets = body.partition(b"\n\n")

@@ -68,7 +68,7 @@ def export(
 
     with gateway(kubeconfig, context, namespace) as opened:
         place = namespace or access(kubeconfig, context).namespace
-        shown = _shown(opened, artifact, place, None)
+        shown = shown_artifact(opened, artifact, place, None)
         write_bundle(folder, shown)
         if content:
             save(opened, shown.evidence.digest, folder / "content")
@@ -79,7 +79,12 @@ def export(
 
 @app.command("verify")
 def verify(
-    thing: Annotated[str, typer.Argument(metavar="ARTIFACT|FOLDER", help="An accepted Artifact, or an export of it.")],
+    thing: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARTIFACT|FOLDER|FILE", help="An accepted Artifact, an export of it, or a lineage bundle."
+        ),
+    ],
     keys: KeysOption = None,
     content: Annotated[
         Path | None, typer.Option("--content", help="Check that this file is the content.", show_default=False)
@@ -91,13 +96,19 @@ def verify(
 ) -> None:
     """Check step by step that an artifact was produced, reviewed by somebody else, and accepted.
 
-    An exported folder is checked without any connection. Exit 1 names the step that failed."""
+    An exported folder is checked without any connection, and so is the bundle of `triplane lineage -o in-toto`, with
+    all that the artifact was made from. Exit 1 names the step that failed."""
     from triplane.audit.verification import holds
     from triplane.audit.verification import verify as verify_evidence
     from triplane.cli.bundle import read_bundle_folder, read_keys, with_content
 
     trusted = None if keys is None else read_keys(keys)
     folder = Path(thing)
+    if folder.is_file():
+        from triplane.cli.intoto import verify_bundle_file
+
+        verify_bundle_file(folder, trusted, content, output)
+        return
     if folder.is_dir():
         shown = read_bundle_folder(folder, trusted)
         if trusted is None:
@@ -106,7 +117,7 @@ def verify(
     else:
         with gateway(kubeconfig, context, namespace) as opened:
             place = namespace or access(kubeconfig, context).namespace
-            shown = _shown(opened, thing, place, trusted)
+            shown = shown_artifact(opened, thing, place, trusted)
         if trusted is None:
             note("keys and log entries are as the gateway tells them; --keys names keys you got elsewhere")
     evidence = shown.evidence if content is None else with_content(shown.evidence, content)
@@ -137,7 +148,7 @@ def _print(steps: Sequence["Step"], document: Object) -> None:
     typer.echo(f"artifact {name} is NOT verified: {why}")
 
 
-def _shown(opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | None") -> "Shown":
+def shown_artifact(opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | None") -> "Shown":
     """Everything there is to show for one artifact, from the gateway."""
     from triplane.audit.evidence import Evidence
     from triplane.audit.keys import read_bundle

@@ -5,6 +5,7 @@
     artifact.json          what is shown, and of which installation
     entries.jsonl          the octets of the log entries, one a line
     envelopes/<digest>.json
+    proofs/<seq>.tlog-proof  that each of them is in the log (`triplane proof artifact`), for `triplane verify`
     trust.json             the keys, as the installation tells of them
     content                the artifact itself, if it was asked for
 """
@@ -16,14 +17,17 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from triplane.audit.digest import parse_digest
 from triplane.audit.evidence import Evidence
 from triplane.audit.keys import TrustBundle, read_bundle
+from triplane.audit.tlogproof import SUFFIX
 from triplane.errors import InvalidDigest, InvalidInput
 
 FORMAT: Final = "https://triplane.dev/attestation-bundle/v1"
+PROOFS: Final = "proofs"
 _MOST: Final = 64 * 1024 * 1024
 """Octets of any file that is read whole."""
 
@@ -37,8 +41,8 @@ class Shown:
     evidence: Evidence
 
 
-def write_bundle(folder: Path, shown: Shown) -> None:
-    """Raises ``InvalidInput`` when the folder is there already and not empty."""
+def write_bundle(folder: Path, shown: Shown, proofs: Mapping[int, bytes] = MappingProxyType({})) -> None:
+    """``proofs``: by sequence number. Raises ``InvalidInput`` when the folder is there already and not empty."""
     evidence = shown.evidence
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,6 +51,9 @@ def write_bundle(folder: Path, shown: Shown) -> None:
         (folder / "envelopes").mkdir()
         for digest, octets in evidence.envelopes.items():
             (folder / "envelopes" / f"{parse_digest(digest)}.json").write_bytes(octets)
+        for seq, octets in proofs.items():
+            (folder / PROOFS).mkdir(exist_ok=True)
+            (folder / PROOFS / f"{seq}{SUFFIX}").write_bytes(octets)
         lines = [
             json.dumps({"seq": seq, "octets": base64.b64encode(octets).decode()}) + "\n"
             for seq, octets in sorted(evidence.entries.items())
@@ -94,6 +101,22 @@ def read_bundle_folder(folder: Path, keys: TrustBundle | None = None) -> Shown:
     )
     content = folder / "content"
     return Shown(said["artifact"], evidence if not content.exists() else with_content(evidence, content))
+
+
+def is_bundle(folder: Path) -> bool:
+    """Whether it says that it is one."""
+    return (folder / "artifact.json").is_file()
+
+
+def read_proofs(folder: Path) -> dict[int, bytes]:
+    """The proofs beside a bundle's entries, by sequence number; none when there are none. Nothing is checked."""
+    found = {}
+    for path in sorted((folder / PROOFS).glob(f"*{SUFFIX}")):
+        number = path.name.removesuffix(SUFFIX)
+        if not (number.isascii() and number.isdigit()):
+            raise InvalidInput(f"{path} is not named for an entry")
+        found[int(number)] = _read(path)
+    return found
 
 
 def named(artifact: Mapping[str, Any]) -> dict[str, Any]:

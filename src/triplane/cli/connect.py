@@ -23,6 +23,15 @@ NamespaceOption = Annotated[
     str | None,
     typer.Option("--namespace", "-n", help="Namespace; default: the context's.", show_default=False),
 ]
+AsOfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--as-of",
+        metavar="SEQ|TIME",
+        help="As it was at this entry of the log, or day or time (2026-11-16T09:00:00Z).",
+        show_default=False,
+    ),
+]
 
 
 def settings() -> "Settings":

@@ -29,6 +29,7 @@ from triplane.errors import InvalidInput, NotFound, TriplaneError, Unavailable
 
 if TYPE_CHECKING:
     from triplane.adapters.kube.reader import Reader
+    from triplane.cli.gateway import Gateway
     from triplane.settings import Settings
 
 NAMESPACE = "demo"
@@ -39,6 +40,7 @@ _NODES = {"page-survey": ("strict", "tolerant")}
 """Nodes of a Graph, where they are not one of the Graph's own name."""
 _MOST_SECONDS = 240
 _POLL_SECONDS = 0.3
+_SIGNED_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,12 @@ def demo(
     chosen = with_settings(chosen, allow_unisolated=True) if without else chosen
     isolation.expect(chosen, without)
     stays = keep and os.environ.get("CI", "").lower() not in ("true", "1")
-    started = False
+    started, report, key = False, "", ""
     _end_like_ctrl_c()
     try:
         asyncio.run(start(chosen, where, [NAMESPACE]))
         started = True
-        run(chosen, folder)
+        report, key = run(chosen, folder)
     except KeyboardInterrupt:
         note("interrupted: stopping everything")
         stays = False
@@ -96,6 +98,10 @@ def demo(
             f"as-run -n {NAMESPACE} {task}",
             f"attest show -n {NAMESPACE} {task}",
             "log query --newest",
+            "log checkpoint",
+            "log export demo-log",
+            f"proof artifact -n {NAMESPACE} {report} -o demo-evidence",
+            *((f"verify demo-evidence --key '{key}'",) if key else ()),
         )
         typer.echo("\nIt stays up. Next:\n" + next_commands(chosen, where, more))
 
@@ -121,8 +127,9 @@ def default_examples() -> Path:
     raise InvalidInput("no docs/examples here: run it in a checkout, or name the folder with --examples")
 
 
-def run(chosen: "Settings", examples: Path) -> None:
-    """Everything between up and down. Raises if work is not accepted, exits with 1 if the chain is broken."""
+def run(chosen: "Settings", examples: Path) -> tuple[str, str]:
+    """Everything between up and down: the name of the main artifact, and the log's key (empty where it cannot be read).
+    Raises if work is not accepted, exits with 1 if the chain is broken."""
     with ExitStack() as stack:
         users = _users(chosen, stack)
         digest = store_environment(chosen, users.alice, examples / AUDIT / "collect.py")
@@ -131,7 +138,7 @@ def run(chosen: "Settings", examples: Path) -> None:
         for name in graphs:
             for node in _NODES.get(name, (name,)):
                 wait(users.alice, node)
-        summary(chosen, users.alice, graphs)
+        return summary(chosen, users.alice, graphs)
 
 
 def store_environment(chosen: "Settings", alice: "Reader", collect: Path) -> str:
@@ -231,9 +238,9 @@ def _settle(reader: "Reader", graph: str) -> None:
         say(f"of an earlier demo: {error}; going on")
 
 
-def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None:
-    """The tree, the lineage of the main artifact, and the proof."""
-    from triplane.cli import lineage, log, status
+def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> tuple[str, str]:
+    """The tree, the lineage of the main artifact, and the proof; returns as ``run``."""
+    from triplane.cli import lineage, log_verify, status
     from triplane.cli.gateway import Gateway
 
     objects = status.read(reader, NAMESPACE)
@@ -248,9 +255,41 @@ def summary(chosen: "Settings", reader: "Reader", graphs: Sequence[str]) -> None
     typer.echo("\n" + colour(f"Where {report['metadata']['name']} comes from", "cyan"))
     with Gateway(gateway_url(chosen), reader.access.token or "", NAMESPACE) as opened:
         lineage.show(lineage.find(opened, report["metadata"]["name"], NAMESPACE))
+        signed = checkpoint(opened)
     typer.echo("\n" + colour("Proof", "cyan"))
-    log.verify(first=0, last=None)
+    log_verify.verify(first=0, last=None)
+    key = show_checkpoint(chosen, signed)
     isolation.tell(objects["AgentSession"])
+    return report["metadata"]["name"], key
+
+
+def checkpoint(opened: "Gateway") -> bytes | None:
+    """The latest signed one, which may take a few seconds to come; None when it does not."""
+    deadline = time.monotonic() + _SIGNED_SECONDS
+    while True:
+        try:
+            return opened.octets("/log/checkpoint")
+        except NotFound:
+            if time.monotonic() > deadline:
+                return None
+            time.sleep(_POLL_SECONDS)
+
+
+def show_checkpoint(chosen: "Settings", octets: bytes | None) -> str:
+    """What an outsider would keep, and by which key they would know it; returns that key."""
+    from triplane.audit.checkpoint import parse_checkpoint
+    from triplane.wiring import own_trust
+
+    if octets is None:
+        typer.echo("no checkpoint is signed yet: `triplane log checkpoint` tells when one is")
+        return ""
+    signed, _ = parse_checkpoint(octets)
+    typer.echo(f"checkpoint signed: {signed.size} entries, root {signed.root.hex()}")
+    trust = own_trust(chosen, signed.origin)
+    if trust is None:
+        return ""
+    typer.echo(f"the log's key, for outsiders to pin: {trust.log.keys[0]}")
+    return str(trust.log.keys[0])
 
 
 def say(text: str) -> None:

@@ -11,6 +11,17 @@ import httpx
 from triplane import errors
 
 _SECONDS = 30.0
+_SILENCE_SECONDS = 60.0
+"""The stream of the log says something every 15."""
+_BY_REASON: dict[str, type[errors.TriplaneError]] = {
+    "BlobErased": errors.BlobErased,
+    "BlobLost": errors.BlobLost,
+    "BlobMissing": errors.BlobMissing,
+    "BlobQuarantined": errors.BlobQuarantined,
+    "Conflict": errors.Conflict,
+    "Corrupt": errors.Corrupt,
+}
+"""Reasons that say more than their status."""
 
 
 class Gateway:
@@ -55,6 +66,36 @@ class Gateway:
         loaded = answer.json()
         return loaded if isinstance(loaded, dict) else {"items": loaded}
 
+    def octets(self, path: str, **query: Any) -> bytes:
+        """An answer that is no JSON, whole."""
+        with self._reaching():
+            answer = self._client.get(path, params=_given(query))
+        _check(answer)
+        return answer.content
+
+    def erase(self, digest: str) -> None:
+        """Erase a blob everywhere."""
+        with self._reaching():
+            answer = self._client.delete(f"/v1/blobs/{digest}", timeout=300)
+        _check(answer)
+
+    def work(self, method: str, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The lines of a long answer (docs/reference/gateway-api.md#the-content-store); the last is the result. Raises
+        what the answer says, and ``Unavailable`` when it breaks off."""
+        ended = False
+        with self._streaming(path, _given(query), method) as answer:
+            for text in answer.iter_lines():
+                line = json.loads(text) if text.strip() else {}
+                if "error" in line:
+                    raise _BY_REASON.get(str(line["error"].get("reason")), errors.Unavailable)(
+                        str(line["error"].get("message"))
+                    )
+                ended = ended or "result" in line
+                if line and "working" not in line:
+                    yield line
+        if not ended:
+            raise errors.Unavailable("the gateway stopped before the work was done; run it again")
+
     def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
         """The objects of an NDJSON answer as they come; a stream that breaks off is ``Unavailable``."""
         with self._streaming(path, _given(query)) as answer:
@@ -62,10 +103,37 @@ class Gateway:
                 if line.strip():
                     yield json.loads(line)
 
+    def events(self, path: str, *, last: int, **query: Any) -> Iterator[tuple[int, dict[str, Any] | None]]:
+        """Server-Sent Events behind the one numbered ``last``: their numbers and data, which an event that only tells
+        how far the stream is has not. A stream that breaks off or falls silent is ``Unavailable``."""
+        headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(last)} if last >= 0 else {})}
+        number, data = last, ""
+        with self._streaming(path, _given(query), headers=headers, silence=_SILENCE_SECONDS) as answer:
+            for line in answer.iter_lines():
+                name, _, value = line.partition(": ")
+                if name == "id":
+                    number = int(value)
+                elif name == "data":
+                    data = value
+                elif not line:
+                    yield number, json.loads(data) if data else None
+                    data = ""
+
     @contextmanager
-    def _streaming(self, path: str, query: dict[str, Any]) -> Iterator[httpx.Response]:
-        patient = httpx.Timeout(_SECONDS, read=None)  # a followed stream may be silent for hours
-        with self._reaching(), self._client.stream("GET", path, params=query, timeout=patient) as answer:
+    def _streaming(
+        self,
+        path: str,
+        query: dict[str, Any],
+        method: str = "GET",
+        *,
+        headers: dict[str, str] | None = None,
+        silence: float | None = None,  # a followed stream may be silent for hours
+    ) -> Iterator[httpx.Response]:
+        patient = httpx.Timeout(_SECONDS, read=silence)
+        with (
+            self._reaching(),
+            self._client.stream(method, path, params=query, timeout=patient, headers=headers) as answer,
+        ):
             if not answer.is_success:
                 answer.read()
                 _check(answer)
@@ -101,9 +169,10 @@ def _check(answer: httpx.Response) -> None:
         403: errors.Forbidden,
         404: errors.NotFound,
         409: errors.Conflict,
+        410: errors.BlobErased,
         413: errors.TooLarge,
         422: errors.InvalidInput,
         503: errors.Unavailable,
     }
-    kind = by_code.get(answer.status_code, errors.Corrupt if reason == "Corrupt" else errors.Unavailable)
+    kind = _BY_REASON.get(reason) or by_code.get(answer.status_code, errors.Unavailable)
     raise kind(message if reason else f"the gateway answered {answer.status_code}: {message}")

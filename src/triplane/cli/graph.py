@@ -1,11 +1,19 @@
 """``triplane graph``: what the graph store keeps, found by labels; and the graph made anew from the log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 import typer
 
-from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway, settings
+from triplane.cli.connect import (
+    AsOfOption,
+    ContextOption,
+    KubeconfigOption,
+    NamespaceOption,
+    access,
+    gateway,
+    settings,
+)
 from triplane.cli.output import Format, FormatOption, columns, emit, note, one_line
 
 app = typer.Typer(help="Query the resource graph, which outlives its objects, and rebuild it.", no_args_is_help=True)
@@ -13,6 +21,7 @@ app = typer.Typer(help="Query the resource graph, which outlives its objects, an
 _PAGE = 500
 _SHOWN = 100
 """Differences listed for people; JSON has them all."""
+_TOLD_SECONDS = 5.0
 
 
 @app.command("query")
@@ -22,6 +31,7 @@ def query(
         str, typer.Option("--selector", "-l", help="Label selector as kubectl takes it: a=b,c!=d,e in (f,g),!h.")
     ] = "",
     every: Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces.")] = False,
+    as_of: AsOfOption = None,
     live: Annotated[bool, typer.Option("--live", help="Only what was not deleted.")] = False,
     namespace: NamespaceOption = None,
     output: FormatOption = Format.TABLE,
@@ -43,6 +53,7 @@ def query(
                 selector=selector or None,
                 limit=_PAGE,
                 after=after,
+                asOf=as_of,
             )
             found += [item for item in answer["resources"] if not (live and item["gone"])]
             after = answer.get("next")
@@ -100,27 +111,41 @@ async def _rebuild(check: bool) -> dict[str, Any]:
         rebuilder = Rebuilder(backends.log, backends.graph, backends.load)
         if check:
             rebuilt, found = await differences(rebuilder, backends.graph)
+            counts = rebuilt.upto, rebuilt.entries, len(rebuilt.records), len(rebuilt.edges)
+            unreadable = rebuilt.unreadable
         else:
-            rebuilt, found = await rebuilder.rebuild(), []
-            keep = {uid for uid, _ in rebuilt.unreadable}
-            await backends.graph.replace(rebuilt.change(), upto=rebuilt.upto, keep=keep)
+            made, found = await rebuilder.put_in_place(backends.graph, _progress()), []
+            counts = made.upto, made.entries, made.records, made.edges
+            unreadable = made.unreadable
     finally:
         await backends.close()
     return {
         "checked": check,
-        "upto": rebuilt.upto,
-        "entries": rebuilt.entries,
-        "resources": len(rebuilt.records),
-        "edges": len(rebuilt.edges),
+        **dict(zip(("upto", "entries", "resources", "edges"), counts, strict=True)),
         "unreadable": [
             {"uid": uid, "generation": generation, "digest": digest}
-            for (uid, generation), digest in sorted(rebuilt.unreadable.items())
+            for (uid, generation), digest in sorted(unreadable.items())
         ],
         "differences": [
             {"what": item.what, "field": item.field, "rebuilt": item.rebuilt, "live": item.live, "message": str(item)}
             for item in found
         ],
     }
+
+
+def _progress() -> Callable[[int, int], None]:
+    """Says every few seconds how far it is."""
+    import time
+
+    last = time.monotonic()
+
+    def told(done: int, size: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _TOLD_SECONDS:
+            last = time.monotonic()
+            note(f"{done} of {size} entries read")
+
+    return told
 
 
 def _tell(document: Mapping[str, Any]) -> None:

@@ -1,14 +1,14 @@
 """``triplane lineage``: where a thing comes from and what came of it, also after everything was deleted."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
+from triplane.cli.connect import AsOfOption, ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import Format, emit, one_line, short
-from triplane.errors import InvalidInput, NotFound
+from triplane.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from triplane.cli.gateway import Gateway
@@ -22,9 +22,16 @@ class LineageFormat(StrEnum):
 
     TREE = "tree"
     JSON = "json"
+    JSONL = "jsonl"
     YAML = "yaml"
     DOT = "dot"
     SVG = "svg"
+    IN_TOTO = "in-toto"
+
+
+_HELD = 2000
+_STREAMED = 100_000
+"""Things shown when nothing is said: of what is held to be put in order, and of what is not."""
 
 
 def lineage(
@@ -38,8 +45,13 @@ def lineage(
     down: Annotated[bool, typer.Option("--down", help="What came of it.")] = False,
     both: Annotated[bool, typer.Option("--both", help="Both.")] = False,
     depth: Annotated[
-        int | None, typer.Option("--depth", help="Edges to follow; default: 64.", min=1, max=256, show_default=False)
+        int | None, typer.Option("--depth", help="Edges to follow; default: 64.", min=1, show_default=False)
     ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", help="Things to show; default: 2,000, of jsonl 100,000.", min=1, show_default=False),
+    ] = None,
+    as_of: AsOfOption = None,
     namespace: NamespaceOption = None,
     output: Annotated[LineageFormat, typer.Option("--output", "-o", help="Output format.")] = LineageFormat.TREE,
     kubeconfig: KubeconfigOption = None,
@@ -48,25 +60,61 @@ def lineage(
     """Show where a thing came from, or what came of it.
 
     Of an artifact and without a direction: the record of how it was made, digest → task → session → run → inputs →
-    review → as-run record. With --up, --down or --both, or of another kind, or drawn with -o dot or -o svg: the graph
-    around it, step by step, down to the fields that inputs were composed of."""
+    review → as-run record. With --up, --down or --both, as of an earlier entry of the log, of another kind, or drawn
+    with -o dot or -o svg: the graph around it, step by step, down to the fields that inputs were composed of.
+
+    -o jsonl prints the graph as it comes, nearest first, and holds none of it. -o in-toto prints what was signed about
+    an accepted artifact and about everything it was made from, as an in-toto bundle that `triplane attest verify`
+    checks without a connection."""
     if up + down + both > 1:
         raise InvalidInput("choose one of --up, --down and --both")
-    drawn = output in (LineageFormat.DOT, LineageFormat.SVG)
+    if output is LineageFormat.IN_TOTO:
+        if up or down or both or depth or limit or as_of:
+            raise InvalidInput("-o in-toto tells of all that an artifact came from; it takes no other choice")
+        from triplane.cli.intoto import export
+
+        with gateway(kubeconfig, context, namespace) as opened:
+            export(opened, thing, namespace or access(kubeconfig, context).namespace)
+        return
+    graph = up or down or both or depth or limit or as_of or output in _OF_THE_GRAPH
     with gateway(kubeconfig, context, namespace) as opened:
         place = namespace or access(kubeconfig, context).namespace
-        if not (up or down or both or depth or drawn) and _is_artifact(thing):
+        if not graph and _is_artifact(thing):
             documents = find(opened, thing, place)
             _emit(documents, output, lambda: show(documents))
             return
-        subject = _subject(opened, thing, place)
-        document = opened.get(
+        subject = _subject(opened, thing, place, as_of)
+        lines = opened.lines(
             f"/v1/provenance/{subject}",
             way="both" if both else "down" if down else "up",
             depth=depth,
+            limit=limit or (_STREAMED if output is LineageFormat.JSONL else _HELD),
             namespace=place if subject.startswith("sha256:") else None,
+            asOf=as_of,
         )
-    _show_graph(document, output)
+        if output is LineageFormat.JSONL:
+            _stream(lines)
+            return
+        from triplane.domain.provenance import Gathered
+
+        gathered = Gathered()
+        for line in lines:
+            gathered.add(line)
+    _show_graph(gathered.document(), output)
+
+
+_OF_THE_GRAPH = (LineageFormat.DOT, LineageFormat.SVG, LineageFormat.JSONL)
+
+
+def _stream(lines: Iterable[Document]) -> None:
+    """Each line as it comes."""
+    import json
+
+    line: Document = {}
+    for line in lines:
+        typer.echo(json.dumps(line, ensure_ascii=False))
+    if "end" not in line:
+        raise Unavailable("the answer broke off: what was printed is not all; ask again, with a lower --limit")
 
 
 def _is_artifact(thing: str) -> bool:
@@ -78,14 +126,14 @@ def _emit(value: Any, output: LineageFormat, tree: Callable[[], None]) -> None:
     emit(value, forms.get(output, Format.TABLE), tree)
 
 
-def _subject(opened: "Gateway", thing: str, namespace: str) -> str:
+def _subject(opened: "Gateway", thing: str, namespace: str, as_of: str | None) -> str:
     """The digest, or the UID of the newest incarnation of that name; what is no name is taken for a UID."""
     if thing.startswith("sha256:"):
         return thing
     from triplane.cli.why import parse
 
     kind, name = parse(thing if "/" in thing else f"artifact/{thing}")
-    kept = opened.get("/v1/resources", kind=kind, namespace=namespace, name=name)["resources"]
+    kept = opened.get("/v1/resources", kind=kind, namespace=namespace, name=name, asOf=as_of)["resources"]
     if kept:
         return str(kept[0]["uid"])
     if "/" not in thing:

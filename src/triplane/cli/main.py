@@ -10,28 +10,35 @@ from typing import Any
 import typer
 
 from triplane.cli import (
+    archive,
     artifact,
     asrun,
     attest,
+    backup,
     blob,
     capability,
     cluster,
+    conformance,
     demo,
+    export,
     graph,
     keys,
     lineage,
     log,
     logs,
     policy,
+    proof,
     reflections,
     review,
     sessions,
     status,
     tool,
     up,
+    verify,
     version,
     why,
     why_denied,
+    witness,
 )
 from triplane.errors import Forbidden, InvalidInput, TriplaneError, Unavailable
 
@@ -78,6 +85,8 @@ app.command("up")(up.up)
 app.command("down")(up.down)
 app.command("demo")(demo.demo)
 app.command("migrate")(up.migrate)
+app.command("backup")(backup.backup)
+app.command("restore")(backup.restore)
 app.add_typer(cluster.app, name="cluster")
 app.command("status")(status.status)
 app.command("why")(why.why)
@@ -93,10 +102,16 @@ app.add_typer(artifact.app, name="artifact")
 app.add_typer(attest.app, name="attest")
 app.add_typer(keys.app, name="keys")
 app.add_typer(blob.app, name="blob")
+log.app.command("archive")(archive.archive)
+log.app.command("export")(export.export)
 app.add_typer(log.app, name="log")
 app.add_typer(policy.app, name="policy")
+app.add_typer(proof.app, name="proof")
 app.add_typer(review.app, name="review")
 app.add_typer(tool.app, name="tool")
+app.add_typer(witness.app, name="witness")
+app.command("verify")(verify.verify)
+app.command("conformance")(conformance.conformance)
 app.command("version")(version.version)
 app.command("completion")(version.completion)
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, cluster
-from triplane.cli.output import Format, FormatOption, colour, emit, one_line, short
-from triplane.errors import NotFound
+from triplane.cli.output import Format, FormatOption, colour, emit, note, one_line, short
+from triplane.errors import NotFound, TriplaneError
 
 if TYPE_CHECKING:
     from triplane.adapters.kube.reader import Reader
@@ -53,6 +53,9 @@ def status(
     with cluster(kubeconfig, context) as reader:
         place = namespace or reader.access.namespace
         objects = read(reader, None if every else place)
+        trouble = broken_log(reader)
+    if trouble is not None:
+        note(colour(f"THE LOG IS BROKEN {trouble}", "red"))
     rows = tree(objects, graph)
     if graph is not None and not rows:
         raise NotFound(f"no Graph {graph!r} in namespace {place}; `kubectl get graphs -A` lists them")
@@ -64,6 +67,19 @@ def status(
 def read(reader: "Reader", namespace: str | None) -> dict[str, list[dict[str, Any]]]:
     """Every object the tree is made of, by kind."""
     return {kind: reader.list(kind, namespace) for kind in _SHOWN}
+
+
+def broken_log(reader: "Reader") -> str | None:
+    """What the operator found wrong with the log (docs/how-to/verify-the-log.md); None where nothing is known, or the
+    caller may not ask."""
+    try:
+        held = reader.raw("/api/v1/namespaces/triplane-system/configmaps/triplane-log").get("data") or {}
+    except TriplaneError:  # whatever is in the way, it is not what the caller asked for
+        return None
+    if held.get("verified") != "False":
+        return None
+    said = f"at entry {held.get('sequence')}: {held.get('reason')}: {held.get('message')}"
+    return f"{one_line(said)} (since {one_line(held.get('since'))})\nwhat to do: {one_line(held.get('remedy'))}"
 
 
 def tree(objects: Mapping[str, Sequence[Object]], graph: str | None = None) -> list[Row]:

@@ -25,6 +25,7 @@ from triplane.domain.collection import (
     references_of,
 )
 from triplane.domain.events import blobs_collected, collection_manifest
+from triplane.errors import Unavailable
 from triplane.ports import CollectorLease, EventLog, GraphStore, KeptContent, SessionStore
 
 log = structlog.get_logger(__name__)
@@ -33,6 +34,8 @@ PAGE = 10_000
 BATCH = 1_000
 """Blobs between two renewals of the lease, and in one entry of the log."""
 LEASE_SECONDS = 300.0
+EXAMPLES = 100
+"""Condemned blobs that are named in the answer; all of them are in the log's manifest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +46,13 @@ class Collected:
     condemned: int
     removed: int
     octets: int
-    """Of the removed ones."""
+    """Of the removed ones; of a dry run, those that would be."""
     tidied: int
     kept: dict[Kept, int]
     refused: str = ""
     """Why nothing was removed; empty when nothing spoke against it."""
+    examples: tuple[str, ...] = ()
+    """The first of the condemned."""
 
 
 class LogReferences:
@@ -61,6 +66,11 @@ class LogReferences:
     async def gather(self) -> set[bytes]:
         """Everything named by entries up to the head as it is now. About 100 octets of memory each."""
         while page := await self._log.query(after=self._next, limit=PAGE):
+            if page[0].seq != self._next + 1 or page[-1].seq - page[0].seq != len(page) - 1:
+                raise Unavailable(
+                    f"the log does not show every entry after {self._next}: what the hidden ones need is not known, so "
+                    "nothing is collected. Verify the log; bring back what was archived from it"
+                )
             self._found.update(references_of(page))
             self._next = page[-1].seq
         return self._found
@@ -79,9 +89,12 @@ class Collector:
         self._rules = rules
         self._logged = LogReferences(event_log)
 
-    async def run(self) -> Collected:
-        """One run. Raises ``Conflict`` when another collector is at work, ``Fenced`` when one has taken over,
-        ``Unavailable`` when anything that might name a blob cannot be read: then nothing is removed."""
+    async def run(self, *, dry: bool = False) -> Collected:
+        """One run; a ``dry`` one removes nothing and logs nothing.
+
+        Raises ``Conflict`` when another collector is at work, ``Fenced`` when one has taken over, ``Unavailable`` when
+        anything that might name a blob cannot be read: then nothing is removed.
+        """
         async with self._content.lease(LEASE_SECONDS) as lease:
             before = lease.began - self._rules.grace
             marks = await self._gather()
@@ -90,14 +103,23 @@ class Collector:
             removed, octets, tidied = 0, 0, 0
             if decided.refused:
                 log.warning("collection refused", reason=decided.refused)
-            else:
+            elif not dry:
                 for batch in _batches(decided.condemned):
                     gone = await self._remove(batch, lease, before)
                     removed, octets = removed + len(gone), octets + sum(blob.size for blob in gone)
                 await lease.renew()
                 tidied = await self._content.tidy(before=before)
+            else:
+                octets = sum(blob.size for blob in decided.condemned)
             return Collected(
-                decided.seen, len(decided.condemned), removed, octets, tidied, kept, refused=decided.refused
+                decided.seen,
+                len(decided.condemned),
+                removed,
+                octets,
+                tidied,
+                kept,
+                refused=decided.refused,
+                examples=tuple(blob.digest for blob in decided.condemned[:EXAMPLES]),
             )
 
     async def _gather(self) -> Marks:

@@ -25,8 +25,15 @@ _STORED = 1024
 """Digests of label documents known to be stored: the operator's own objects share a handful."""
 
 
+_LABELS_IN_ENTRY = 32
+"""An entry has room for no more than some 400; users may add as many as they like, and those are kept in a blob."""
+_PLACES = frozenset({"triplane.dev/graph", "triplane.dev/node", "triplane.dev/task"})
+"""Labels by which the operator finds its own objects: they are in the entry, whatever else there is."""
+
+
 def subject_of(obj: Mapping[str, Any]) -> EventSubject:
-    """The log's name of an object: address, identity, generation and its ``triplane.dev/`` labels."""
+    """The log's name of an object: address, identity, generation and its ``triplane.dev/`` labels; of more than 32
+    those that say where it belongs, and the first by name."""
     metadata = obj["metadata"]
     labels = metadata.get("labels") or {}
     return EventSubject(
@@ -35,8 +42,16 @@ def subject_of(obj: Mapping[str, Any]) -> EventSubject:
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 1),
-        labels=tuple(sorted((k, v) for k, v in labels.items() if k.startswith(OWN_LABELS))),
+        labels=_labels_in_entry(labels),
     )
+
+
+def _labels_in_entry(labels: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    own = sorted((key, value) for key, value in labels.items() if key.startswith(OWN_LABELS))
+    if len(own) > _LABELS_IN_ENTRY:
+        own.sort(key=lambda pair: (pair[0] not in _PLACES, pair))
+        own = sorted(own[:_LABELS_IN_ENTRY])
+    return tuple(own)
 
 
 def requester_of(obj: Mapping[str, Any]) -> str | None:
@@ -159,8 +174,9 @@ class Observer:
             data["requester"] = principal
         if (owner := _owner(obj)) is not None:
             data["ownerUid"] = owner
+        said = dict(subject.labels)
         labels = obj["metadata"].get("labels") or {}
-        if others := {key: value for key, value in labels.items() if not key.startswith(OWN_LABELS)}:
+        if others := {key: value for key, value in labels.items() if key not in said}:
             data["labelsDigest"] = digest_of_json(others)
             documents[data["labelsDigest"]] = others
         body = EventBody(

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
+from triplane.audit.verifying import Given
 from triplane.controllers.context import Context
 from triplane.domain.projection import GONE, OBSERVED, PROJECTED, LogEntry, documents_of, project
 from triplane.domain.resourcegraph import GraphChange
@@ -84,9 +85,15 @@ class ProjectedLog:
         """See ``EventLog.stream``."""
         return self._inner.stream(where, after=after)
 
-    async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
+    async def verify_chain(
+        self,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        given: Given = Given(),  # frozen
+    ) -> Verification:
         """See ``EventLog.verify_chain``."""
-        return await self._inner.verify_chain(first=first, last=last)
+        return await self._inner.verify_chain(first=first, last=last, given=given)
 
     async def begin_epoch(self) -> int:
         """See ``EventLog.begin_epoch``."""

@@ -6,7 +6,7 @@ live row's serves if its digest is the recorded one.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Final
 
@@ -26,8 +26,23 @@ LOOK_SECONDS: Final = 0.5
 """Between an append and its projection lie milliseconds: a difference counts if it is there at every look."""
 _FIELDS: Final = tuple(found.name for found in fields(ResourceRecord) if found.name not in ("uid", "generation"))
 
+LABELS_KEPT: Final = 10_000
+"""Documents of labels remembered: many generations have the same."""
+
 Load = Callable[[str], Awaitable[bytes]]
 """The octets of a blob by digest; raises ``BlobMissing`` or ``Corrupt``."""
+Progress = Callable[[int, int], None]
+"""Called with how many entries were read, and of how many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a page of entries says."""
+
+    change: GraphChange
+    entries: int
+    unreadable: Mapping[tuple[str, int], str]
+    upto: int
 
 
 @dataclass
@@ -53,10 +68,6 @@ class Rebuilt:
         for uid, seq in change.gone:
             self.gone.setdefault(uid, seq)
 
-    def change(self) -> GraphChange:
-        """All of it, to be put in place of what is kept."""
-        return GraphChange(tuple(self.records.values()), tuple(self.edges.values()), tuple(self.gone.items()))
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -73,6 +84,19 @@ class Difference:
         if self.field in ("row", "edge"):
             return f"{self.what}: {self.field} {'missing' if self.live is None else 'not in the log'}"
         return f"{self.what}: {self.field} is {self.live!r}, by the log {self.rebuilt!r}"
+
+
+@dataclass
+class Replaced:
+    """What was put in place of the graph there was."""
+
+    upto: int = -1
+    """Sequence of the last entry it rests on."""
+    entries: int = 0
+    records: int = 0
+    edges: int = 0
+    unreadable: dict[tuple[str, int], str] = field(default_factory=dict)
+    """Generations whose document is neither stored nor kept, and its digest: their rows stay as they were."""
 
 
 class Rebuilder:
@@ -93,24 +117,56 @@ class Rebuilder:
     async def advance(self, rebuilt: Rebuilt) -> None:
         """Take in what was appended since."""
         size, _ = await self._log.head()
-        while rebuilt.upto < size - 1:
-            page = await self._log.query(EventFilter(types=PROJECTED), after=rebuilt.upto, limit=PAGE)
-            entries = [LogEntry.of_recorded(recorded) for recorded in page]
-            documents = await self._documents(entries)
-            for entry in entries:
-                self._project(rebuilt, entry, documents)
-            rebuilt.entries += len(entries)
-            rebuilt.upto = page[-1].seq if len(page) == PAGE else max([size - 1, *(item.seq for item in page[-1:])])
+        async for said in self._say(rebuilt.upto, size - 1):
+            rebuilt.add(said.change)
+            rebuilt.entries += said.entries
+            rebuilt.unreadable |= said.unreadable
+        rebuilt.upto = max(rebuilt.upto, size - 1)
 
-    def _project(self, rebuilt: Rebuilt, entry: LogEntry, documents: Mapping[str, JsonObject]) -> None:
+    async def put_in_place(self, graph: GraphStore, progress: Progress = lambda done, size: None) -> Replaced:
+        """Make ``graph`` what the log says, while others append and apply. What the log says is handed on page by page:
+        this process holds no more than one. Raises ``Conflict`` while another process does the same."""
+        size, _ = await self._log.head()
+        made = Replaced(size - 1)
+        keep: set[str] = set()
+
+        async def changes() -> AsyncIterator[GraphChange]:
+            async for said in self._say(-1, made.upto):
+                made.entries += said.entries
+                made.unreadable |= said.unreadable
+                keep.update(uid for uid, _ in said.unreadable)
+                yield said.change
+                progress(said.upto + 1, size)
+
+        made.records, made.edges = await graph.replace(changes(), upto=made.upto, keep=keep)
+        # An entry that was applied meanwhile may have found its place taken by what the log does not say, and that is
+        # gone now. From here on whoever applies finds the graph that the log describes.
+        size, _ = await self._log.head()
+        async for said in self._say(made.upto, size - 1):
+            await graph.apply(said.change)
+        return made
+
+    async def _say(self, after: int, upto: int) -> AsyncIterator[_Said]:
+        """What the entries behind ``after`` up to ``upto`` say, a page at a time."""
+        while after < upto:
+            page = await self._log.query(EventFilter(types=PROJECTED), after=after, limit=PAGE)
+            after = page[-1].seq if len(page) == PAGE else upto
+            entries = [LogEntry.of_recorded(recorded) for recorded in page if recorded.seq <= upto]
+            documents = await self._documents(entries)
+            unreadable: dict[tuple[str, int], str] = {}
+            changes = [self._project(entry, documents, unreadable) for entry in entries]
+            yield _Said(GraphChange.merged(changes), len(entries), unreadable, min(after, upto))
+
+    def _project(
+        self, entry: LogEntry, documents: Mapping[str, JsonObject], unreadable: dict[tuple[str, int], str]
+    ) -> GraphChange:
         missing = [digest for digest in documents_of(entry) if digest not in documents]
         if not missing:
-            rebuilt.add(project(entry, documents))
-            return
+            return project(entry, documents)
+        unreadable[entry.subject.uid, entry.subject.generation] = missing[0]
         # The entry alone still says who owned it.
         partly = project(entry, {**documents, **{digest: {} for digest in missing}})
-        rebuilt.add(GraphChange(edges=partly.edges))
-        rebuilt.unreadable[entry.subject.uid, entry.subject.generation] = missing[0]
+        return GraphChange(edges=partly.edges)
 
     async def _documents(self, entries: Sequence[LogEntry]) -> dict[str, JsonObject]:
         wanted = {digest: entry for entry in entries if entry.type == OBSERVED for digest in documents_of(entry)}
@@ -134,6 +190,8 @@ class Rebuilder:
         if not isinstance(document, dict):
             return None
         if labels:
+            if len(self._labels) >= LABELS_KEPT:
+                self._labels.clear()
             self._labels[digest] = document
         return document
 

@@ -19,10 +19,13 @@ async def scrub(
     clock: Clock,
     *,
     after: str = "",
+    until: str | None = None,
     most: int | None = None,
+    seen: Callable[[int], None] = lambda _: None,
     sleep: Sleep = asyncio.sleep,
 ) -> Scrubbed:
-    """Verify the blobs that come after ``after``, at most ``most`` of them: a share each day is a scrub as well.
+    """Verify the blobs that come after ``after``, up to ``until``, at most ``most`` of them: a share each day is a
+    scrub as well. ``seen`` is told the octets of each.
 
     Blobs that go meanwhile are nobody's loss. Raises ``Unavailable`` only when the store cannot be listed.
     """
@@ -33,10 +36,12 @@ async def scrub(
     async for blob in content.stored():
         if blob.digest <= after:
             continue
+        if until is not None and blob.digest > until:
+            break
         if most is not None and checked == most:
             ended = False
             break
-        checked, last = checked + 1, blob.digest
+        checked, last, before = checked + 1, blob.digest, octets
         try:
             async for chunk in content.resolve(blob.digest):
                 octets += len(chunk)
@@ -49,4 +54,5 @@ async def scrub(
             checked -= 1
         except Unavailable:
             unreadable.append(blob.digest)
+        seen(octets - before)
     return Scrubbed(checked, octets, tuple(bad), tuple(unreadable), "" if ended else last)

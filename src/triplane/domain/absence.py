@@ -50,19 +50,43 @@ class Absent:
                 )
 
 
+@dataclass(slots=True)
+class Fate:
+    """What the log says of one blob, gathered entry by entry: the sequence numbers that the verdict rests on."""
+
+    needed_first: int = -1
+    needed_last: int = -1
+    erased: int = -1
+    quarantined: int = -1
+
+    def add(self, seq: int, of_blob: str | None) -> None:
+        """An entry that names it: ``of_blob`` is its type where it speaks of the blob without needing it."""
+        if of_blob == "blob.erased":
+            self.erased = max(self.erased, seq)
+        elif of_blob == "blob.quarantined":
+            self.quarantined = max(self.quarantined, seq)
+        else:
+            self.needed_first = seq if self.needed_first < 0 else min(self.needed_first, seq)
+            self.needed_last = max(self.needed_last, seq)
+
+    def verdict(self, digest: str) -> Absent:
+        """Erasure is final until the blob is needed again: an entry after it that names the blob means that it was
+        stored once more, and its absence is no longer explained."""
+        if self.erased > max(self.quarantined, self.needed_last):
+            return Absent(Absence.ERASED, digest, self.erased)
+        if self.quarantined > max(self.erased, self.needed_last):
+            return Absent(Absence.QUARANTINED, digest, self.quarantined)
+        if self.needed_first >= 0:
+            return Absent(Absence.LOST, digest, self.needed_first)
+        return Absent(Absence.UNKNOWN, digest, None)
+
+
 def why_absent(digest: str, of_blob: Sequence[Recorded], needing: Sequence[Recorded]) -> Absent:
     """``of_blob``: the entries ``blob.erased`` and ``blob.quarantined`` about it; ``needing``: those that name it
-    otherwise. Both in any order.
-
-    Erasure is final until the blob is needed again: an entry after it that names the blob means that it was stored
-    once more, and its absence is no longer explained.
-    """
-    newest_need = max((entry.seq for entry in needing), default=-1)
-    for absence, kind in ((Absence.ERASED, "blob.erased"), (Absence.QUARANTINED, "blob.quarantined")):
-        said = [entry.seq for entry in of_blob if entry.entry.get("type") == kind]
-        others = [entry.seq for entry in of_blob if entry.entry.get("type") != kind]
-        if said and max(said) > max(others, default=-1) and max(said) > newest_need:
-            return Absent(absence, digest, max(said))
-    if needing:
-        return Absent(Absence.LOST, digest, min(entry.seq for entry in needing))
-    return Absent(Absence.UNKNOWN, digest, None)
+    otherwise. Both in any order."""
+    fate = Fate()
+    for entry in of_blob:
+        fate.add(entry.seq, str(entry.entry.get("type")))
+    for entry in needing:
+        fate.add(entry.seq, None)
+    return fate.verdict(digest)

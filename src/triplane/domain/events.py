@@ -199,6 +199,38 @@ def blobs_collected(manifest: bytes, count: int, octets: int) -> EventBody:
     )
 
 
+def log_archived(origin: str, first: int, upto: int, root: str, size: int, staying: int) -> EventBody:
+    """``log.archived/<install id>/<upto>``: entries ``first`` to ``upto - 1`` are about to leave the database.
+
+    ``root`` is the RFC 6962 root of the first ``upto`` entries, in hex; ``size`` the entries of the signed checkpoint
+    up to which the archive was verified; ``staying`` how many of these entries stay (``triplane.audit.types.STAYING``).
+    Where the archive is, is a path of somebody's machine, and not for the log.
+    """
+    host, _, install_id = origin.partition("/")
+    return EventBody(
+        id=event_id("log.archived", install_id, upto),
+        type="log.archived",
+        stream=SYSTEM_STREAM,
+        actor=SYSTEM_ACTOR,
+        subject=EventSubject(kind="Origin", namespace="", name=host, uid=install_id),
+        data={"first": first, "upto": upto, "root": root, "checkpointSize": size, "staying": staying},
+    )
+
+
+def checkpoint_abandoned(log: str, n: int, origin: str, size: int, root: bytes) -> EventBody:
+    """``checkpoint.abandoned/<install id>/<n>``: in the log of origin ``log`` the ``n``-th time that somebody gave up a
+    signed checkpoint, of ``origin`` (this log's, or an earlier one's)."""
+    host, _, install_id = log.partition("/")
+    return EventBody(
+        id=event_id("checkpoint.abandoned", install_id, n),
+        type="checkpoint.abandoned",
+        stream=SYSTEM_STREAM,
+        actor=SYSTEM_ACTOR,
+        subject=EventSubject(kind="Origin", namespace="", name=host, uid=install_id),
+        data={"origin": origin, "size": size, "root": root.hex()},
+    )
+
+
 def collection_manifest(began: str, digests: Sequence[str]) -> bytes:
     """The blob behind ``blob.collected``: when the collector began, by the store's clock, and what it condemned."""
     return canonical_json({"began": began, "digests": list(digests)})

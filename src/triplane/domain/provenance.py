@@ -4,12 +4,12 @@ Edges are named for what they say, not for the way time flows: an Artifact is ``
 ``produces`` it. Here each kind is given its direction of flow, so that a walk always goes one way in time.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final
 
 from triplane.domain.resourcegraph import Edge, ResourceRecord
+from triplane.errors import Unavailable
 
 DIGEST_PREFIX: Final = "sha256:"
 SOURCE_FIRST: Final = frozenset({"owns", "produces"})
@@ -33,11 +33,6 @@ def is_digest(id_: str) -> bool:
     return id_.startswith(DIGEST_PREFIX)
 
 
-def flow(edge: Edge) -> tuple[str, str]:
-    """The edge in the direction of time: (what was there before, what came of it)."""
-    return (edge.source, edge.target) if edge.kind in SOURCE_FIRST else (edge.target, edge.source)
-
-
 def outward_kinds(way: Way) -> frozenset[str]:
     """Kinds of edges that a walk follows from source to target; it follows the others against their arrows."""
     return TARGET_FIRST if way is Way.UP else SOURCE_FIRST
@@ -48,44 +43,13 @@ def inward_kinds(way: Way) -> frozenset[str]:
     return SOURCE_FIRST if way is Way.UP else TARGET_FIRST
 
 
-@dataclass
-class Provenance:
-    """What a walk has found so far."""
-
-    start: Sequence[str]
-    records: dict[str, ResourceRecord] = field(default_factory=dict)
-    depths: dict[str, int] = field(default_factory=dict)
-    """Edges from the start to each node; below zero upwards."""
-    edges: dict[tuple[str, str, str, str], Edge] = field(default_factory=dict)
-    truncated: bool = False
-
-    def shown(self, edge: Edge) -> bool:
-        """Whether both ends are there, and the edge says more than another one does."""
-        target = self.records.get(edge.target)
-        if edge.kind == "owns" and target is not None and target.kind in _BELONGINGS:
-            return False
-        return edge.source in self.depths and edge.target in self.depths
-
-    def document(self, way: Way, depth: int) -> dict[str, Any]:
-        """As JSON (docs/reference/gateway-api.md, "Provenance"): nodes by (depth, kind, name, id), edges by (from, to,
-        kind, key)."""
-        edges = sorted((edge for edge in self.edges.values() if self.shown(edge)), key=lambda edge: edge.identity)
-        nodes = [_node(id_, at, self.records.get(id_)) for id_, at in self.depths.items()]
-        nodes.sort(key=lambda node: (abs(node["depth"]), node["depth"], node["kind"], node["name"] or "", node["id"]))
-        return {
-            "start": list(self.start),
-            "way": way.value,
-            "depth": depth,
-            "truncated": self.truncated,
-            "nodes": nodes,
-            "edges": [
-                {"source": edge.source, "kind": edge.kind, "target": edge.target, "data": dict(edge.data)}
-                for edge in edges
-            ],
-        }
+def shows(edge: Edge, target: ResourceRecord | None) -> bool:
+    """Whether the edge says more than another one does."""
+    return not (edge.kind == "owns" and target is not None and target.kind in _BELONGINGS)
 
 
-def _node(id_: str, depth: int, record: ResourceRecord | None) -> dict[str, Any]:
+def node_document(id_: str, depth: int, record: ResourceRecord | None) -> dict[str, Any]:
+    """A node as JSON (docs/reference/gateway-api.md, "Provenance"); ``depth`` is below zero upwards."""
     if record is None:
         return {"id": id_, "kind": "Blob", "namespace": None, "name": None, "depth": depth, "gone": None, "facts": {}}
     return {
@@ -97,6 +61,48 @@ def _node(id_: str, depth: int, record: ResourceRecord | None) -> dict[str, Any]
         "gone": record.gone,
         "facts": _facts(record.kind, record.spec),
     }
+
+
+def edge_document(edge: Edge) -> dict[str, Any]:
+    """An edge as JSON."""
+    return {"source": edge.source, "kind": edge.kind, "target": edge.target, "key": edge.key, "data": dict(edge.data)}
+
+
+class Gathered:
+    """The lines of a streamed walk, put together for those who draw it. What was met both upwards and downwards counts
+    where it was met first."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, Any] = {}
+        self._nodes: dict[str, dict[str, Any]] = {}
+        self._edges: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        self._ended = False
+
+    def add(self, line: Mapping[str, Any]) -> None:
+        """One line; of a kind that is not known, nothing."""
+        if "walk" in line:
+            self._said = dict(line["walk"])
+        elif "node" in line:
+            self._nodes.setdefault(line["node"]["id"], dict(line["node"]))
+        elif "edge" in line:
+            edge = dict(line["edge"])
+            key = edge.pop("key", "")
+            self._edges.setdefault((edge["source"], edge["kind"], edge["target"], key), edge)
+        elif "end" in line:
+            self._ended = True
+            self._said["truncated"] = line["end"]["truncated"]
+
+    def document(self) -> dict[str, Any]:
+        """Nodes by (depth, kind, name, id), edges by (from, kind, to, key). Raises ``Unavailable`` when the last line
+        did not come."""
+        if not self._ended:
+            raise Unavailable(f"the answer broke off after {len(self._nodes)} things; ask again, with a lower --limit")
+        nodes = sorted(
+            self._nodes.values(),
+            key=lambda node: (abs(node["depth"]), node["depth"], node["kind"], node["name"] or "", node["id"]),
+        )
+        edges = [edge for _, edge in sorted(self._edges.items())]
+        return {**self._said, "nodes": nodes, "edges": edges}
 
 
 def _facts(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,8 +143,3 @@ def edge_text(kind: str, data: Mapping[str, Any]) -> str:
     if kind == "produces" and data.get("run"):
         named = f"run {data['run']}, round {data.get('round')}"
     return f"{kind} ({named})" if named else kind
-
-
-def wanted_tasks(edges: Iterable[Edge]) -> set[str]:
-    """Tasks for which inputs were composed: an edge is shown to whoever may see its Task."""
-    return {str(edge.data["task"]) for edge in edges if edge.kind == "derivedFrom" and edge.data.get("task")}

@@ -33,6 +33,16 @@ class Scrubbed:
     next: str
     """Go on after this digest; empty when the end was reached."""
 
+    def and_then(self, other: "Scrubbed") -> "Scrubbed":
+        """What this one and then the other found."""
+        return Scrubbed(
+            self.checked + other.checked,
+            self.octets + other.octets,
+            self.bad + other.bad,
+            self.unreadable + other.unreadable,
+            other.next,
+        )
+
     @property
     def ok(self) -> bool:
         """Everything that was there is what was stored."""

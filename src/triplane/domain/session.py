@@ -256,6 +256,8 @@ class RunView:
     run_inputs: Mapping[str, Any] = field(default_factory=dict)
     usage: Usage = Usage()
     """What it has used: as its host last reported, and at least what its result says."""
+    blob_octets: int = 0
+    """Of the blobs it has stored that its namespace did not have."""
     claimed_at: str | None = None
     started_at: str | None = None
     first_record_at: str | None = None

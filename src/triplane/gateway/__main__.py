@@ -11,16 +11,19 @@ import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Final
 
 import structlog
 import uvicorn
 
 from triplane import endpoints
+from triplane.domain.collection import Rules
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
 from triplane.gateway.endpoint import NAME, listening_socket
+from triplane.gateway.metrics import GatewayMetrics
 from triplane.gateway.state import Gateway
 from triplane.logging import configure_logging
 from triplane.settings import Settings
@@ -82,23 +85,33 @@ def main() -> int:
 
 async def serve(settings: Settings) -> int:
     """Open the backends, listen, announce the URL, serve."""
-    backends = await _opened(settings)
+    metrics = GatewayMetrics()
+    backends = await _opened(settings, metrics)
     try:
         with listening_socket(settings) as listener:
-            await _serve_on(listener, backends, settings)
+            await _serve_on(listener, backends, settings, metrics)
     finally:
         await backends.close()
     return 0
 
 
-async def _serve_on(listener: socket.socket, backends: GatewayBackends, settings: Settings) -> None:
+async def _serve_on(
+    listener: socket.socket, backends: GatewayBackends, settings: Settings, metrics: GatewayMetrics
+) -> None:
     app = create_app(
         backends,
         GatewayConfig(
             keys=settings.secrets / "gateway_keys",
             kubeconfig=settings.kubeconfig,
             lease_seconds=settings.lease_seconds,
+            blob_limit=settings.blob_octets,
+            run_limit=settings.run_octets,
+            collection=Rules(grace=timedelta(seconds=settings.collect_grace_seconds)),
+            collect_seconds=settings.collect_seconds,
+            scrub_seconds=settings.scrub_seconds,
+            scrub_octets_per_second=settings.scrub_octets_per_second,
         ),
+        metrics=metrics,
     )
     host, port = listener.getsockname()[:2]
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
@@ -121,11 +134,11 @@ async def _serve_on(listener: socket.socket, backends: GatewayBackends, settings
     _log.info("the gateway has stopped")
 
 
-async def _opened(settings: Settings) -> GatewayBackends:
+async def _opened(settings: Settings, metrics: GatewayMetrics) -> GatewayBackends:
     """The backends, as soon as Postgres can be reached and has the right schema; then earlier gateways are fenced."""
     for attempt in itertools.count():
         try:
-            backends = await open_gateway(settings)
+            backends = await open_gateway(settings, quarantined=metrics.quarantined)
         except Unavailable as error:
             _log.warning("waiting for the stores", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])

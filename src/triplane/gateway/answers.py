@@ -19,6 +19,9 @@ _log = structlog.get_logger()
 _STATUS: tuple[tuple[type[errors.TriplaneError], int], ...] = (
     (errors.InvalidInput, 422),
     (errors.Conflict, 409),
+    (errors.BlobErased, 410),
+    (errors.BlobQuarantined, 409),
+    (errors.BlobLost, 409),
     (errors.NotFound, 404),
     (errors.TooLarge, 413),
     (errors.Forbidden, 403),

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from triplane.audit.model import EventBody, EventFilter
-from triplane.domain import events
+from triplane.audit.model import EventBody
 from triplane.errors import IdReused
 from triplane.failpoint import failpoint
 from triplane.ports import EventLog
@@ -33,9 +32,3 @@ async def record_news(log: EventLog, body: EventBody) -> None:
         await ensure_recorded(log, [body])
         return
     failpoint("gateway.append.after")
-
-
-async def next_of_blob(log: EventLog, kind: str, digest: str) -> int:
-    """1 + how many entries of this type the log has about the blob."""
-    where = EventFilter(types=frozenset({kind}), uid=events.blob_uid(digest))
-    return 1 + len(await log.query(where, limit=10_000))

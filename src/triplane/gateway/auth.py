@@ -86,6 +86,11 @@ async def require_person_or_operator(gateway: Gateway, caller: Caller, access: A
         await require_person(gateway, caller, access)
 
 
+async def require_admin(gateway: Gateway, caller: Caller) -> None:
+    """The operator, or a person who may delete Artifacts in all namespaces: whoever keeps the content store."""
+    await require_person_or_operator(gateway, caller, Access("delete", "artifacts"))
+
+
 def require_run(caller: Caller, session_uid: str, run: int) -> RunClaim:
     """The caller is exactly this run, or 403."""
     if isinstance(caller, RunClaim) and (caller.session_uid, caller.run) == (session_uid, run):

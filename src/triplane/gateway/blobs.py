@@ -1,22 +1,29 @@
 """Blobs over HTTP. Only the gateway writes the content store; nothing leaves it that is not what was stored."""
 
-import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.responses import StreamingResponse
 
 from triplane.audit.digest import parse_digest
-from triplane.domain import events
+from triplane.controllers.erase import erase
 from triplane.domain.blob import how_to_put
 from triplane.domain.runorder import order_of_run, readable_digests
-from triplane.errors import Corrupt, Forbidden, NotFound
+from triplane.domain.session import RunView, SessionView
+from triplane.errors import DigestMismatch, Forbidden
 from triplane.gateway.answers import Refusal, json_answer
-from triplane.gateway.appending import ensure_recorded, next_of_blob
-from triplane.gateway.auth import Caller, CallerDep, live_run_of, require_person_or_operator, require_service
-from triplane.gateway.bodies import capped
+from triplane.gateway.auth import (
+    Caller,
+    CallerDep,
+    live_run_of,
+    require_admin,
+    require_person_or_operator,
+    require_service,
+)
+from triplane.gateway.bodies import capped, discard
 from triplane.gateway.people import Access
+from triplane.gateway.quota import QUOTA_EXCEEDED
 from triplane.gateway.state import Gateway, GatewayDep
 from triplane.gateway.tokens import RunClaim
 from triplane.ports import ContentStore
@@ -36,12 +43,16 @@ async def put(
 ) -> Response:
     """Store the octets under their digest: 201, or 200 when it was there (in the namespace, where one is given)."""
     parse_digest(digest)
-    owner = await _may_write(gateway, caller, namespace)
+    run = await live_run_of(gateway, caller) if isinstance(caller, RunClaim) else None
+    owner = run[0].offer.namespace if run else await _may_write(gateway, caller, namespace)
     backends = gateway.backends
     there = await backends.content.exists(digest)
     if owner:  # else the status would tell what other namespaces hold
         there = there and await backends.sessions.owns_blob(owner, digest)
-    stored, size = await _store(gateway, request, digest, owner)
+    if run is None or there:  # what is there already costs nothing when it is sent again
+        stored, size = await _store(gateway, request, digest, owner)
+    else:
+        stored, size = await _store_of_run(gateway, request, digest, run)
     return json_answer({"digest": stored, "size": size}, 200 if there else 201)
 
 
@@ -93,27 +104,21 @@ async def list_all(
 
 @router.delete("/{digest}")
 async def delete(digest: str, gateway: GatewayDep, caller: CallerDep) -> Response:
-    """Erase a blob; for the operator. ``blob.erased`` is in the log before the blob goes."""
-    require_service(caller, "operator")
+    """Erase a blob; for the operator and admins. ``blob.erased`` is in the log before the blob goes."""
+    await require_admin(gateway, caller)
     parse_digest(digest)
-    if not await gateway.backends.content.exists(digest):
-        raise NotFound(f"no blob {digest}; nothing was erased")
-    n = await next_of_blob(gateway.backends.log, "blob.erased", digest)
-    await ensure_recorded(gateway.backends.log, [events.blob_erased(digest, n)])
-    await gateway.backends.sessions.disown_blob(digest)
-    await gateway.backends.content.delete(digest)
+    backends = gateway.backends
+    await erase(backends.content, backends.log, backends.sessions, digest)
+    gateway.metrics.erased()
     return json_answer({"digest": digest})
 
 
 async def _may_write(gateway: Gateway, caller: Caller, namespace: str) -> str:
-    """A live run, the operator, or whoever may create Tasks (in the namespace given, or anywhere).
+    """The operator, or whoever may create Tasks (in the namespace given, or anywhere).
 
-    Returns the namespace the blob will belong to: a run's is that of its session, whatever it says. Empty: to none,
-    and only who may read in all namespaces, and the operator, can use it.
+    Returns the namespace the blob will belong to. Empty: to none, and only who may read in all namespaces, and the
+    operator, can use it.
     """
-    if isinstance(caller, RunClaim):
-        view, _ = await live_run_of(gateway, caller)
-        return view.offer.namespace
     await require_person_or_operator(gateway, caller, Access("create", "tasks", namespace))
     return namespace
 
@@ -142,34 +147,54 @@ def _foreign(digest: str, namespace: str) -> Forbidden:
 
 async def _store(gateway: Gateway, request: Request, expect: str | None, owner: str) -> tuple[str, int]:
     """Store the body, then note whose it is: only who sent the octets has them. A crash between the two leaves a blob
-    that is nobody's until it is put again. The caller's mistake about the digest is told apart from damage.
+    that is nobody's until it is put again. Returns the digest and how many octets it is of."""
+    stored, size = await _store_body(gateway, request, expect)
+    if owner:
+        await gateway.backends.sessions.own_blob(owner, stored)
+    return stored, size
 
-    Returns the digest and how many octets it is of."""
-    actual, size = hashlib.sha256(), 0
 
-    async def hashed() -> AsyncIterator[bytes]:
+async def _store_of_run(
+    gateway: Gateway, request: Request, expect: str, run: tuple[SessionView, RunView]
+) -> tuple[str, int]:
+    """As ``_store``, within what the run may store, in the namespace of its session whatever it says."""
+    uid = run[0].offer.session_uid
+    with gateway.quotas.upload(uid, run[1]) as upload:
+        try:
+            stored, size = await _store_body(gateway, request, expect, upload.take)
+        except Refusal as refusal:
+            if refusal.reason == QUOTA_EXCEEDED:
+                await discard(request, gateway.config.blob_limit)
+            raise
+        upload.stored(await gateway.backends.sessions.own_blob_of_run(uid, run[1].run, stored, size))
+    return stored, size
+
+
+async def _store_body(
+    gateway: Gateway, request: Request, expect: str | None, arrived: Callable[[int], None] = lambda _: None
+) -> tuple[str, int]:
+    """Store the body; ``arrived`` is told how much as it comes, and may refuse. The caller's mistake about the digest
+    is told apart from damage. It is hashed once, where it is stored."""
+    size = 0
+
+    async def counted() -> AsyncIterator[bytes]:
         nonlocal size
         async for chunk in capped(request, gateway.config.blob_limit):
-            actual.update(chunk)
             size += len(chunk)
+            arrived(len(chunk))
             yield chunk
 
     try:
-        content = await _at_once(hashed())
+        content = await _at_once(counted())
         stored = await gateway.backends.content.store(content, expect=expect, limit=gateway.config.blob_limit)
-    except Corrupt as error:
-        found = f"sha256:{actual.hexdigest()}"
-        if expect is None or found == expect:
-            raise
+    except DigestMismatch as error:
         raise Refusal(
             422,
             "DigestMismatch",
-            f"the body is {found}, not {expect}; nothing was stored",
+            f"the body is {error.actual}, not {expect}; nothing was stored",
             expected=expect,
-            actual=found,
+            actual=error.actual,
         ) from error
-    if owner:
-        await gateway.backends.sessions.own_blob(owner, stored)
     return stored, size
 
 

@@ -1,6 +1,7 @@
 """Request bodies: read with a cap, parsed once, checked against a model; a refusal names the place."""
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Annotated, Any, TypeVar
 
 import orjson
@@ -11,7 +12,7 @@ from starlette.requests import ClientDisconnect
 
 from triplane.domain.session import Outcome, Usage
 from triplane.errors import InvalidInput, TooLarge
-from triplane.gateway.answers import malformed
+from triplane.gateway.answers import Refusal, malformed
 from triplane.gateway.config import BODY_LIMIT
 
 Word = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?$")]
@@ -125,3 +126,11 @@ async def capped(request: Request, limit: int) -> AsyncIterator[bytes]:
                 yield chunk
     except ClientDisconnect as error:
         raise malformed("the caller hung up before the end of the body") from error
+
+
+async def discard(request: Request, limit: int) -> None:
+    """Read what is still to come of a refused body, up to ``limit`` octets: who is still sending when the connection
+    closes never sees the answer, takes it for an outage and sends all of it again."""
+    with suppress(Refusal, TooLarge, RuntimeError):  # the last: all of it was read already (Starlette)
+        async for _ in capped(request, limit):
+            pass

@@ -1,11 +1,15 @@
 """What the gateway app is told at its start, apart from its backends."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-BLOB_LIMIT: Final = 256 * 1024 * 1024
+from triplane.domain.collection import Rules
+
+BLOB_LIMIT: Final = 4 << 30
 """Octets of one blob."""
+RUN_LIMIT: Final = 16 << 30
+"""Octets of blobs that one run may store."""
 BODY_LIMIT: Final = 256 * 1024
 """Octets of a JSON request body; journal segments may be larger."""
 RECORDS_LIMIT: Final = 8 * 1024 * 1024
@@ -25,5 +29,12 @@ class GatewayConfig:
     """The gateway's own account; without it no person is let in."""
     lease_seconds: float = 15.0
     blob_limit: int = BLOB_LIMIT
+    run_limit: int = RUN_LIMIT
+    collection: Rules = field(default_factory=Rules)
+    collect_seconds: float = 0.0
+    """Seconds between two collections; 0: only when an admin asks."""
+    scrub_seconds: float = 0.0
+    """Seconds between the beginnings of two scrubs; 0: only when an admin asks."""
+    scrub_octets_per_second: float = 8 << 20
     contract_seconds: float = CONTRACT_SECONDS
     people_cache_seconds: float = 60.0

@@ -1,9 +1,11 @@
 """Lineage and resources: reads of the graph store, which outlives the objects it describes."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Response
+from starlette.responses import StreamingResponse
 
 from triplane.api.kinds import KINDS
 from triplane.domain.lineage import LineageFacts, Origin, Reviewed, lineage, material_digests
@@ -12,14 +14,17 @@ from triplane.domain.selector import parse_selector
 from triplane.errors import InvalidInput, NotFound
 from triplane.gateway.answers import json_answer
 from triplane.gateway.auth import CallerDep, require_person
+from triplane.gateway.moments import AsOf, sequence
 from triplane.gateway.people import Access
-from triplane.gateway.provenance import walk
+from triplane.gateway.provenance import MAX_DEPTH, MAX_NODES, Walk, streamed
 from triplane.gateway.state import Gateway, GatewayDep
 from triplane.gateway.views import resource_document
-from triplane.ports import Edge, ResourceRecord
+from triplane.ports import Edge, GraphReader, ResourceRecord, Route
 
 router = APIRouter(prefix="/v1")
 _MAX_SHOWN: Final = 100
+_MOST_TOUCHING: Final = 10_000
+"""Of a digest that more things touch, a namespace must be named."""
 _OWNERS: Final = frozenset({"owns"})
 
 
@@ -27,12 +32,14 @@ _OWNERS: Final = frozenset({"owns"})
 async def resources(
     gateway: GatewayDep,
     caller: CallerDep,
+    *,
     kind: Annotated[str, Query()],
     namespace: str = "",
     name: str = "",
     selector: str = "",
     after: str | None = None,
     limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    as_of: AsOf = None,
 ) -> Response:
     """``{resources}``: what is kept, also of objects that are gone: of one name every incarnation, newest first; else
     by (namespace, name), those whose labels the selector matches. With ``limit`` also ``next``, for ``after``."""
@@ -41,7 +48,8 @@ async def resources(
         raise InvalidInput(f"no kind {kind!r}; there are {', '.join(KINDS)}")
     await require_person(gateway, caller, Access("list", model.info.plural, namespace))
     chosen = parse_selector(selector)
-    graph = gateway.backends.graph
+    seq = await sequence(gateway, as_of)
+    graph = gateway.backends.graph if seq is None else gateway.backends.graph.as_of(seq)
     if namespace and name:
         found = [record for record in await graph.find(kind, namespace, name) if chosen.matches(record.labels)]
         return json_answer({"resources": [resource_document(record) for record in found]})
@@ -78,19 +86,23 @@ async def read_provenance(
     subject: str,
     gateway: GatewayDep,
     caller: CallerDep,
+    *,
     way: Way = Way.UP,
-    depth: Annotated[int, Query(ge=1, le=256)] = 64,
+    depth: Annotated[int, Query(ge=1, le=MAX_DEPTH)] = 64,
+    limit: Annotated[int, Query(ge=1, le=MAX_NODES)] = 2000,
     namespace: str = "",
+    as_of: AsOf = None,
 ) -> Response:
-    """The graph around a digest or a kept resource: ``{start, way, depth, truncated, nodes, edges}``. It stays within
-    the namespace of the resource; of a digest, within ``namespace``, or those of everything that touches it."""
-    graph = gateway.backends.graph
+    """The graph around a digest or a kept resource, as NDJSON, nearest first: ``walk``, then ``node`` and ``edge``,
+    ``end`` last. It stays within the namespace of the resource; of a digest, within ``namespace``, or those of
+    everything that touches it."""
+    seq = await sequence(gateway, as_of)
+    graph = gateway.backends.graph if seq is None else gateway.backends.graph.as_of(seq)
     if is_digest(subject):
-        namespaces = frozenset({namespace}) if namespace else await _touching(gateway, subject)
+        namespaces = frozenset({namespace}) if namespace else await _touching(graph, subject)
         for place in sorted(namespaces) or [""]:
             await require_person(gateway, caller, Access("get", "artifacts", place))
-        known = (await walk(graph, [subject], Way.BOTH, 1, namespaces)).edges
-        if not known:
+        if not await _around(graph, subject, namespaces, 1):
             raise NotFound(f"nothing kept in namespace {namespace or 'of any name'} was made of or from {subject[:80]}")
     else:
         record = await graph.get(subject)
@@ -105,14 +117,23 @@ async def read_provenance(
             raise NotFound(f"no resource with UID {subject[:128]!r} is kept; `triplane graph query` lists what is")
         await require_person(gateway, caller, Access("get", "artifacts", record.namespace))
         namespaces = frozenset({record.namespace})
-    found = await walk(graph, [subject], way, depth, namespaces)
-    return json_answer(found.document(way, depth))
+    walk = Walk(subject, way, depth, limit, namespaces, seq)
+    return StreamingResponse(await streamed(gateway, graph, walk), media_type="application/x-ndjson")
 
 
-async def _touching(gateway: Gateway, digest: str) -> frozenset[str]:
+async def _touching(graph: GraphReader, digest: str) -> frozenset[str]:
     """Namespaces of the resources that have an edge with this blob."""
-    found = await walk(gateway.backends.graph, [digest], Way.BOTH, 1, None)
-    return frozenset(record.namespace for uid, record in found.records.items() if uid in found.depths)
+    around = await _around(graph, digest, None, _MOST_TOUCHING)
+    if len(around) == _MOST_TOUCHING:
+        raise InvalidInput(f"over {_MOST_TOUCHING} things touch {digest}: name the namespace")
+    records = await graph.get_many(around)
+    return frozenset(record.namespace for record in records.values())
+
+
+async def _around(graph: GraphReader, id_: str, namespaces: frozenset[str] | None, most: int) -> list[str]:
+    route = Route(None, None, namespaces=namespaces, max_depth=1, limit=most)
+    async with aclosing(graph.traverse(id_, route)) as hops:  # type: ignore[type-var]
+        return [hop.id async for hop in hops]
 
 
 async def _artifacts(gateway: Gateway, subject: str) -> list[ResourceRecord]:

@@ -1,21 +1,15 @@
-"""The event log over HTTP: head, entries, and a stream that never ends."""
+"""The event log over HTTP: head and entries. The stream is in ``stream``."""
 
-import asyncio
 import base64
-from collections.abc import AsyncIterator
-from contextlib import aclosing
 from typing import Annotated, Any
 
-import orjson
 from fastapi import APIRouter, Depends, Query, Response
-from starlette.responses import StreamingResponse
 
 from triplane.audit.model import EventFilter, Recorded
-from triplane.errors import Unavailable
 from triplane.gateway.answers import json_answer
 from triplane.gateway.auth import CallerDep, require_person, require_person_or_operator
 from triplane.gateway.people import Access
-from triplane.gateway.state import Gateway, GatewayDep
+from triplane.gateway.state import GatewayDep
 
 router = APIRouter(prefix="/v1/log")
 
@@ -35,7 +29,7 @@ def event_filter(
 
 
 Where = Annotated[EventFilter, Depends(event_filter)]
-After = Annotated[int, Query(ge=-1)]
+After = Annotated[int, Query(ge=-1, le=2**53 - 1)]
 
 
 def log_access(where: EventFilter) -> Access:
@@ -64,33 +58,6 @@ async def entries(
     await require_person(gateway, caller, log_access(where))
     found = await gateway.backends.log.query(where, after=after, limit=limit, newest_first=newest)
     return json_answer({"entries": [entry_document(item) for item in found]})
-
-
-@router.get("/stream")
-async def stream(gateway: GatewayDep, caller: CallerDep, where: Where, after: After = -1) -> Response:
-    """NDJSON of matching entries after ``after``, for ever. It ends when the store is away: ask again from the
-    last ``seq`` seen."""
-    await require_person(gateway, caller, log_access(where))
-    return StreamingResponse(_lines(gateway, where, after), media_type="application/x-ndjson")
-
-
-async def _lines(gateway: Gateway, where: EventFilter, after: int) -> AsyncIterator[bytes]:
-    """Entries until the process stops; the next entry is awaited beside the stop sign."""
-    stopping = asyncio.ensure_future(gateway.stopping.wait())
-    try:
-        async with aclosing(gateway.backends.log.stream(where, after=after)) as source:  # type: ignore[type-var]
-            while not stopping.done():
-                following = asyncio.ensure_future(anext(source))
-                await asyncio.wait({stopping, following}, return_when=asyncio.FIRST_COMPLETED)
-                if not following.done():
-                    following.cancel()
-                    await asyncio.wait({following})
-                    return
-                yield orjson.dumps(entry_document(following.result())) + b"\n"
-    except (StopAsyncIteration, Unavailable):
-        return
-    finally:
-        stopping.cancel()
 
 
 def entry_document(item: Recorded) -> dict[str, Any]:

@@ -1,81 +1,177 @@
-"""Walks the resource graph around a thing, level by level, as far as the reader may see."""
+"""Walks the resource graph around a thing, as far as the reader may see, and tells of it line by line.
 
-from collections.abc import Collection
-from typing import Final
+While it walks it holds a connection of the store. So it walks at the reader's pace only as long as the reader keeps
+one: who does not take a line for some seconds, or takes minutes in all, is cut off, and the connection is another's.
+What is cut off has no last line.
+"""
 
-from triplane.domain.provenance import Provenance, Way, inward_kinds, is_digest, outward_kinds, wanted_tasks
-from triplane.domain.resourcegraph import Edge, ResourceRecord
-from triplane.ports import GraphStore
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
 
-MAX_NODES: Final = 2000
-"""Things in one answer; a walk that meets more is cut off, and says so."""
+import orjson
+import structlog
+
+from triplane.domain.provenance import (
+    Way,
+    edge_document,
+    inward_kinds,
+    is_digest,
+    node_document,
+    outward_kinds,
+    shows,
+)
+from triplane.domain.resourcegraph import NO_KIND
+from triplane.errors import TriplaneError, Unavailable
+from triplane.gateway.state import Gateway
+from triplane.ports import GraphReader, Hop, ResourceRecord, Route
+
+log = structlog.get_logger(__name__)
+
+MAX_NODES: Final = 1_000_000
+MAX_DEPTH: Final = 100_000
+TURN_SECONDS: Final = 5.0
+"""How long a walk waits for its turn."""
+PATIENCE_SECONDS: Final = 10.0
+"""How long a reader may take for what is at hand."""
+LONGEST_SECONDS: Final = 300.0
+_TOGETHER: Final = 200
+"""Hops looked up, and sent, at a time."""
+_AHEAD: Final = 2
+"""Chunks made before the reader takes the first."""
 _REVIEWS: Final = frozenset({"reviews"})
 
 
-async def walk(
-    graph: GraphStore, start: Collection[str], way: Way, depth: int, namespaces: frozenset[str] | None
-) -> Provenance:
-    """Everything within ``depth`` edges up, down or both ways; two reads for the edges and one for the resources of
-    each level. Resources of other namespaces than these (None: of all) are as if they were not there."""
-    found = Provenance(tuple(start), dict(await graph.get_many([id_ for id_ in start if not is_digest(id_)])))
-    found.depths = dict.fromkeys(start, 0)
-    for one_way in (Way.UP, Way.DOWN):
-        if way in (one_way, Way.BOTH):
-            await _one_way(graph, found, one_way, depth, namespaces)
-    return found
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """What is asked for."""
+
+    subject: str
+    way: Way
+    depth: int
+    limit: int
+    namespaces: frozenset[str]
+    """Of the things that may be met."""
+    as_of: int | None
+
+    def route(self, way: Way) -> Route:
+        """One way. Who judged a thing belongs to where it came from, though it came later."""
+        return Route(
+            outward_kinds(way),
+            inward_kinds(way),
+            _REVIEWS if way is Way.UP else NO_KIND,
+            self.namespaces,
+            self.depth,
+            self.limit + 1,  # whether there is more shows when one more is met
+            every=True,
+        )
 
 
-async def _one_way(
-    graph: GraphStore, found: Provenance, way: Way, depth: int, namespaces: frozenset[str] | None
-) -> None:
-    frontier = list(found.start)
-    sign = -1 if way is Way.UP else 1
-    for level in range(1, depth + 1):
-        outward = await graph.edges_of(frontier, outgoing=True, kinds=outward_kinds(way))
-        inward = await graph.edges_of(frontier, outgoing=False, kinds=inward_kinds(way))
-        edges = await _visible(graph, [*outward, *inward], found, namespaces)
-        leaves: list[Edge] = []
-        if way is Way.UP:  # who judged a thing belongs to where it came from, though it came later
-            judged = [id_ for id_ in frontier if not is_digest(id_)]
-            reviews = await graph.edges_of(judged, outgoing=False, kinds=_REVIEWS)
-            leaves = await _visible(graph, reviews, found, namespaces)
-        fresh = _take(found, edges, sign * level)
-        _take(found, leaves, sign * level)
-        if not fresh or found.truncated:
-            return
-        frontier = fresh
+async def streamed(gateway: Gateway, graph: GraphReader, walk: Walk) -> AsyncIterator[bytes]:
+    """The lines, in chunks. Raises ``Unavailable`` before the first when too many walk already."""
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await gateway.walks.acquire()
+    except TimeoutError:
+        raise Unavailable("this gateway walks as many lineages as it can; ask again in some seconds") from None
+    queue: asyncio.Queue[bytes] = asyncio.Queue(_AHEAD)
+    walking = asyncio.create_task(_walking(gateway, graph, walk, queue))
+    walking.add_done_callback(lambda _: gateway.walks.release())
+    return _taken(queue, walking)
 
 
-def _take(found: Provenance, edges: Collection[Edge], depth: int) -> list[str]:
-    """Note the edges and their new ends; returns these."""
-    fresh: list[str] = []
-    for edge in edges:
-        for end in (edge.source, edge.target):
-            if end in found.depths:
-                continue
-            if len(found.depths) >= MAX_NODES:
-                found.truncated = True
-                continue
-            found.depths[end] = depth
-            fresh.append(end)
-        found.edges[edge.identity] = edge
-    return fresh
+async def _walking(gateway: Gateway, graph: GraphReader, walk: Walk, queue: asyncio.Queue[bytes]) -> None:
+    """Puts the chunks where the reader takes them."""
+    stopping = asyncio.ensure_future(gateway.stopping.wait())
+    try:
+        async with asyncio.timeout(LONGEST_SECONDS), aclosing(_chunks(graph, walk)) as chunks:
+            async for chunk in chunks:
+                putting = asyncio.ensure_future(queue.put(chunk))
+                done, _ = await asyncio.wait(
+                    {putting, stopping}, timeout=PATIENCE_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if putting not in done:
+                    putting.cancel()
+                    log.info("a reader of a lineage was cut off", subject=walk.subject, stopping=bool(done))
+                    return
+    except TimeoutError:
+        log.info("a reader of a lineage was cut off after all the time it may take", subject=walk.subject)
+    except TriplaneError as error:
+        log.warning("a lineage broke off", subject=walk.subject, error=str(error))
+    finally:
+        stopping.cancel()
 
 
-async def _visible(
-    graph: GraphStore, edges: Collection[Edge], found: Provenance, namespaces: frozenset[str] | None
-) -> list[Edge]:
-    """Those edges whose ends, and the Task they were made for, the reader may see."""
-    ends = {end for edge in edges for end in (edge.source, edge.target)} | wanted_tasks(edges)
-    unknown = [end for end in ends if not is_digest(end) and end not in found.records]
-    records = {**found.records, **(await graph.get_many(unknown) if unknown else {})}
-    found.records = {uid: record for uid, record in records.items() if _may_see(record, namespaces)}
+async def _taken(queue: asyncio.Queue[bytes], walking: asyncio.Task[None]) -> AsyncIterator[bytes]:
+    try:
+        while True:
+            taking = asyncio.ensure_future(queue.get())
+            try:
+                await asyncio.wait({taking, walking}, return_when=asyncio.FIRST_COMPLETED)
+                if not taking.done() and queue.empty():
+                    return
+                chunk = await taking
+            finally:
+                taking.cancel()
+            yield chunk
+    finally:
+        walking.cancel()
 
-    def seen(id_: str) -> bool:
-        return is_digest(id_) or id_ in found.records
 
-    return [edge for edge in edges if seen(edge.source) and seen(edge.target) and all(map(seen, wanted_tasks([edge])))]
+async def _chunks(graph: GraphReader, walk: Walk) -> AsyncGenerator[bytes, None]:
+    """Every line, a few hundred at a time."""
+    start = None if is_digest(walk.subject) else await graph.get(walk.subject)
+    said = {"start": [walk.subject], "way": walk.way.value, "depth": walk.depth, "asOf": walk.as_of}
+    yield _lines([{"walk": said}, {"node": node_document(walk.subject, 0, start)}])
+    nodes, truncated = 1, False
+    for way in (Way.UP, Way.DOWN):
+        if walk.way not in (way, Way.BOTH):
+            continue
+        telling = _Telling(graph, walk, way)
+        async with aclosing(graph.traverse(walk.subject, walk.route(way))) as hops:  # type: ignore[type-var]
+            together: list[Hop] = []
+            async for hop in hops:
+                together.append(hop)
+                if len(together) == _TOGETHER:
+                    yield _lines(await telling.told(together))
+                    together = []
+            yield _lines(await telling.told(together))
+        nodes += telling.nodes
+        truncated = truncated or telling.cut is not None
+    yield _lines([{"end": {"nodes": nodes, "truncated": truncated}}])
 
 
-def _may_see(record: ResourceRecord, namespaces: frozenset[str] | None) -> bool:
-    return namespaces is None or record.namespace in namespaces
+class _Telling:
+    """What one way tells of: each end with the edge that leads to it, then the other edges."""
+
+    def __init__(self, graph: GraphReader, walk: Walk, way: Way) -> None:
+        self._graph = graph
+        self._limit = walk.limit
+        self._sign = -1 if way is Way.UP else 1
+        self.nodes = 0
+        self.cut: str | None = None
+        """The end that was one too many."""
+
+    async def told(self, hops: Sequence[Hop]) -> list[dict[str, Any]]:
+        ends = {hop.id for hop in hops if not hop.again} | {hop.via.target for hop in hops if hop.via.kind == "owns"}
+        records = await self._graph.get_many([end for end in ends if not is_digest(end)]) if ends else {}
+        return [line for hop in hops for line in self._of(hop, records)]
+
+    def _of(self, hop: Hop, records: Mapping[str, ResourceRecord]) -> list[dict[str, Any]]:
+        if not hop.again and self.nodes == self._limit:
+            self.cut = hop.id
+        if self.cut is not None and self.cut in (hop.id, hop.via.source, hop.via.target):
+            return []
+        lines: list[dict[str, Any]] = []
+        if not hop.again:
+            self.nodes += 1
+            lines.append({"node": node_document(hop.id, self._sign * hop.depth, records.get(hop.id))})
+        if shows(hop.via, records.get(hop.via.target)):
+            lines.append({"edge": edge_document(hop.via)})
+        return lines
+
+
+def _lines(documents: Sequence[Mapping[str, Any]]) -> bytes:
+    return b"".join(orjson.dumps(document) + b"\n" for document in documents)

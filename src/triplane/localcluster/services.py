@@ -24,8 +24,14 @@ from triplane.localcluster.process import ManagedProcess, Probe, age_seconds
 from triplane.settings import Settings
 
 _COMMON = ("gateway_url", "lease_seconds", "log_level")
-_DATABASE = ("database_host", "database_port", "database_name", "database_password")
-_OPERATOR = ("namespace", "accept_restore", "authority", "accounts", "max_concurrent_sessions")
+_DATABASE = ("database_host", "database_port", "database_name", "database_password", "graph")
+_CONTENT = (
+    *("content", "content_endpoint", "content_region", "content_access_key", "content_secret_key", "content_http"),
+    *("blob_octets", "run_octets", "collect_seconds", "collect_grace_seconds"),
+    *("scrub_seconds", "scrub_octets_per_second"),
+)
+_NOTARY = ("anchors", "witnesses", "witness_quorum", "checkpoint_seconds", "accept_rollback")
+_OPERATOR = ("namespace", "accept_restore", "authority", "accounts", "max_concurrent_sessions", *_NOTARY)
 _SETTLE_SECONDS = 1.0
 
 
@@ -53,7 +59,7 @@ def services(settings: Settings, release: str = "") -> Sequence[Service]:
     return (
         *kept,
         *(admission(settings, number + 1, release) for number in range(settings.admission_replicas)),
-        _http(settings, release, "gateway", gateway, ("gateway_port", *_DATABASE, *_COMMON)),
+        _http(settings, release, "gateway", gateway, ("gateway_port", *_CONTENT, *_DATABASE, *_COMMON)),
         _http(settings, release, "operator", operator, (*_OPERATOR, *_DATABASE, *_COMMON)),
         _runner(settings, release),
     )

@@ -14,7 +14,7 @@ import structlog
 
 from triplane.audit.model import EventFilter
 from triplane.controllers.key import Key
-from triplane.errors import Fenced, TriplaneError
+from triplane.errors import Archived, Fenced, TriplaneError
 from triplane.operator.index import Index
 from triplane.ports import EventLog, SessionStore
 
@@ -70,9 +70,14 @@ class Consumer:
     async def _consume(self) -> None:
         if self._seen < 0:
             self._seen = self._saved = await self._sessions.cursor(CURSOR)
-        async for recorded in self._log.stream(EventFilter(types=RUN_TYPES | SUMMED_TYPES), after=self._seen):
-            self._handle(recorded.entry["subject"])
-            self._seen = recorded.seq
+        try:
+            async for recorded in self._log.stream(EventFilter(types=RUN_TYPES | SUMMED_TYPES), after=self._seen):
+                self._handle(recorded.entry["subject"])
+                self._seen = recorded.seq
+        except Archived as error:
+            # What is this old only asks for looks, and everything is looked at when the operator starts.
+            log.warning("entries were archived before they were seen", error=str(error))
+            self._seen = error.upto - 1
 
     def _handle(self, subject: Any) -> None:
         if subject["kind"] == "AgentSession":

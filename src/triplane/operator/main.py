@@ -2,7 +2,7 @@
 again.
 
 Exit codes: 0 told to stop, 1 it cannot go on, 2 settings or credentials that cannot work, 3 fenced by a newer
-operator, 4 the API server went back in time.
+operator, 4 the API server went back in time, 5 the log is not the one whose checkpoints were signed.
 """
 
 import asyncio
@@ -20,27 +20,30 @@ from triplane.adapters.clock import SystemClock
 from triplane.adapters.filesystem.accounts import read_accounts
 from triplane.adapters.filesystem.ceiling import read_ceiling
 from triplane.adapters.kube.cluster import KubeCluster
+from triplane.adapters.meteredlog import MeteredLog
 from triplane.controllers.registry import Reconcilers
-from triplane.errors import Fenced, InvalidInput, TriplaneError, Unavailable
+from triplane.errors import Contradicted, Fenced, InvalidInput, TriplaneError, Unavailable
 from triplane.logging import configure_logging
 from triplane.operator.gauges import expose
 from triplane.operator.health import HealthServer
 from triplane.operator.keys import follow
-from triplane.operator.meteredlog import MeteredLog
 from triplane.operator.metrics import Metrics
+from triplane.operator.notary import expose_notary, notarised, open_notary
 from triplane.operator.principals import Principals
+from triplane.operator.rescan import Herald, expose_rescan, open_rescan, rescanning
 from triplane.operator.rewind import Rewound
 from triplane.operator.shell import Shell, Stores
 from triplane.settings import Settings
-from triplane.wiring import OperatorBackends, gateway_url, open_operator, service_token
+from triplane.wiring import OperatorBackends, gateway_url, open_operator, own_trust, service_token
 
 log = structlog.get_logger(__name__)
 
 RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-EXIT_STOPPED, EXIT_FAILED, EXIT_UNUSABLE, EXIT_FENCED, EXIT_REWOUND = range(5)
+EXIT_STOPPED, EXIT_FAILED, EXIT_UNUSABLE, EXIT_FENCED, EXIT_REWOUND, EXIT_CONTRADICTED = range(6)
 EXIT_CODES: Final = (
     (Fenced, EXIT_FENCED),
     (Rewound, EXIT_REWOUND),
+    (Contradicted, EXIT_CONTRADICTED),
     (InvalidInput, EXIT_UNUSABLE),
     (TriplaneError, EXIT_FAILED),
 )
@@ -88,6 +91,7 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
     ceiling, accounts = read_ceiling(settings.authority), read_accounts(settings.accounts)
     metrics = Metrics()
     event_log = MeteredLog(planes.log, metrics.appended)
+    metrics.appending = lambda: event_log.waiting
     cluster = KubeCluster(settings.kubeconfig, fence=planes.log.check_epoch, clock=clock, meter=metrics)
     gateway = Principals(lambda: gateway_url(settings), lambda: service_token(settings, "operator"))
     shell = Shell(
@@ -127,7 +131,16 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
         await asyncio.to_thread(endpoints.announce, settings.run, "operator", f"http://127.0.0.1:{port}")
         following = asyncio.create_task(follow(reconcilers.signing))
         try:
-            await shell.run(reconcilers, stop)
+            notary = open_notary(settings, planes, cluster, clock)
+            expose_notary(metrics, notary, clock, settings.witness_quorum)
+            await _insist(notary.begin, stop)
+            herald = Herald(cluster, cluster, clock)
+            rescan = open_rescan(
+                settings, planes.log, planes.checkpoints, lambda: own_trust(settings, planes.log.origin), herald
+            )
+            expose_rescan(metrics, rescan)
+            async with notarised(notary, stop), rescanning(rescan, clock):
+                await shell.run(reconcilers, stop)
         finally:
             following.cancel()
             await asyncio.gather(following, return_exceptions=True)

@@ -52,6 +52,13 @@ class Metrics:
         self._sweeps = self._histogram("sweep_seconds", "Seconds a sweep of LISTs took", SWEEP_BUCKETS)
         self._repaired = self._counter("sweep_repairs", "Differences between LIST and mirror that sweeps repaired")
         self._appends = self._histogram("log_append_seconds", "Seconds until the log had appended", APPEND_BUCKETS)
+        self.appending: Callable[[], float] = lambda: 0.0
+        """How to read how many entries wait to be appended."""
+        self.gauge(
+            "log_append_waiting_entries",
+            "Entries whose append is under way, or waits its turn",
+            self._waiting,
+        )
         self._loop = self._histogram("event_loop_lag_seconds", "Seconds the event loop was late", LAG_BUCKETS)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
@@ -102,6 +109,9 @@ class Metrics:
     def appended(self, seconds: float) -> None:
         """The log took a batch."""
         self._appends.observe(seconds)
+
+    def _waiting(self) -> float:
+        return self.appending()
 
     def loop_late(self, seconds: float) -> None:
         """The event loop came back that much later than asked."""

@@ -50,6 +50,19 @@ class Cluster(Protocol):
     async def close(self) -> None: ...
 
 
+class ConfigMaps(Protocol):
+    """ConfigMaps by name, where a checkpoint is kept beside the objects."""
+
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        """Its data (text values); None when there is no such ConfigMap. Raises ``Unavailable``, ``Forbidden``."""
+        ...
+
+    async def write_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        """Server-side apply of these keys; the ConfigMap is made where the caller may. Raises ``Fenced``, ``Forbidden``
+        and ``Unavailable``."""
+        ...
+
+
 class ObjectIndex(Protocol):
     """The operator's in-memory mirror of our kinds: what reconcilers gather from. Synchronous, no I/O.
 

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from triplane.domain.collection import StoredBlob
+
+KeeperRole = Literal["collector", "scrubber"]
 
 
 class ContentStore(Protocol):
@@ -16,7 +18,7 @@ class ContentStore(Protocol):
     ) -> str:
         """Store durably; returns ``sha256:…``. Nothing is visible before it is whole and synced.
 
-        Raises ``Corrupt`` when ``expect`` differs from the content's digest (both are named), ``TooLarge``
+        Raises ``DigestMismatch`` when ``expect`` differs from the content's digest (both are named), ``TooLarge``
         over ``limit`` octets, ``Unavailable`` when the disk is full or failing (nothing partial is left).
         """
         ...
@@ -42,7 +44,7 @@ class ContentStore(Protocol):
 
 
 class CollectorLease(Protocol):
-    """The right to be the one collector of a store."""
+    """The right to be the one collector, or scrubber, of a store."""
 
     @property
     def began(self) -> datetime:
@@ -81,9 +83,9 @@ class KeptContent(ContentStore, Protocol):
         """Digests somebody holds now."""
         ...
 
-    def lease(self, seconds: float) -> AbstractAsyncContextManager[CollectorLease]:
-        """Be the only collector inside the context. A holder that dies loses it, at the latest ``seconds`` after it
-        last renewed. Raises ``Conflict`` when there is another."""
+    def lease(self, seconds: float, role: KeeperRole = "collector") -> AbstractAsyncContextManager[CollectorLease]:
+        """Be the only one in this role inside the context. A holder that dies loses it, at the latest ``seconds`` after
+        it last renewed. Raises ``Conflict`` when there is another."""
         ...
 
     async def tidy(self, *, before: datetime) -> int:

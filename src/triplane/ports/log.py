@@ -5,6 +5,7 @@ from typing import Protocol
 
 from triplane.audit.merkle import Node
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
+from triplane.audit.verifying import Given
 
 
 class EventLog(Protocol):
@@ -19,12 +20,14 @@ class EventLog(Protocol):
         """Durably append, in order; one receipt per body. Already recorded with the same body: its first
         receipt. Same id, other body: ``IdReused`` and nothing of the call is appended.
 
-        Raises ``InvalidEntry`` (format), ``Fenced`` (a newer epoch of this writer), ``Unavailable``.
+        While the store is slow or absent callers wait their turn, with bounded memory, and not for ever. Raises
+        ``InvalidEntry`` (format), ``Fenced`` (a newer epoch of this writer), ``Unavailable``, which says whether
+        something may have been appended: appending the same again tells.
         """
         ...
 
     async def get(self, event_id: str) -> Recorded | None:
-        """The entry recorded under this id."""
+        """The entry recorded under this id. Raises ``Archived`` when it is no longer in the store."""
         ...
 
     async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, Recorded]:
@@ -50,8 +53,13 @@ class EventLog(Protocol):
         """Every matching entry with ``seq > after`` in order, for ever: waits for new ones."""
         ...
 
-    async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
-        """Re-hash the stored octets and compare leaf hash, prev, seq, ids and projections."""
+    async def verify_chain(self, *, first: int = 0, last: int | None = None, given: Given = Given()) -> Verification:
+        """Re-hash the stored octets and compare leaf hash, prev, seq, ids and projections, and the tree's root with
+        each of the given checkpoints; the first thing wrong is in the result, with its reason.
+
+        It begins at ``first``, or behind ``given.start``. Without ``last`` it goes on to the head, what is appended
+        meanwhile included, and must end as the head says. Raises ``Corrupt`` when there is no head, ``Unavailable``.
+        """
         ...
 
     async def begin_epoch(self) -> int:

@@ -178,8 +178,17 @@ class SessionStore(Protocol):
         A blob may belong to many namespaces, or to none. Raises ``InvalidInput`` for an empty namespace."""
         ...
 
+    async def own_blob_of_run(self, session_uid: str, run: int, digest: str, octets: int) -> int:
+        """As ``own_blob``, in the namespace of the session; if it was not there yet, its octets count as the run's.
+        Returns what counts as the run's then. Raises ``NotFound`` for a run nobody permitted."""
+        ...
+
     async def owns_blob(self, namespace: str, digest: str) -> bool:
         """Whether the blob was put in this namespace; the content store says whether it is still there."""
+        ...
+
+    async def blob_owned(self, digest: str) -> bool:
+        """Whether it belongs to any namespace."""
         ...
 
     async def disown_blob(self, digest: str) -> None:

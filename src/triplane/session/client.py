@@ -359,6 +359,7 @@ _ERRORS: Mapping[int, type[TriplaneError]] = {
     403: Forbidden,
     404: NotFound,
     409: Conflict,
+    410: NotFound,
     413: TooLarge,
     422: InvalidInput,
 }

@@ -107,7 +107,9 @@ async def test_damage_is_never_delivered_and_is_logged(world: World) -> None:
     assert (answer.status_code, answer.json()["error"]["reason"]) == (500, "Corrupt")
     uid = digest.removeprefix("sha256:")
     assert await world.logged(uid) == [f"blob.quarantined/{uid}/1"]
-    assert (await world.call("GET", f"/v1/blobs/{digest}")).status_code == 404
+    again = await world.call("GET", f"/v1/blobs/{digest}")
+    assert (again.status_code, again.json()["error"]["reason"]) == (409, "BlobQuarantined")
+    assert "log entry 2" in again.json()["error"]["message"]
     await world.backends.content.store(b"content")
     world.backends.content._blobs[digest] = b"contend"  # type: ignore[attr-defined]
     await world.call("GET", f"/v1/blobs/{digest}")
@@ -130,7 +132,27 @@ async def test_an_erased_blob_is_logged_and_gone(world: World) -> None:
     assert not await world.backends.content.exists(digest)
     uid = digest.removeprefix("sha256:")
     assert await world.logged(uid) == [f"blob.erased/{uid}/1"]
-    assert (await world.call("DELETE", f"/v1/blobs/{digest}", OPERATOR)).status_code == 404
+    assert (await world.call("DELETE", f"/v1/blobs/{digest}", OPERATOR)).status_code == 410
+    answer = await world.call("GET", f"/v1/blobs/{digest}")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (410, "BlobErased")
+    assert (await world.call("HEAD", f"/v1/blobs/{digest}")).status_code == 410
+
+
+async def test_a_blob_that_somebody_removed_behind_our_back_is_lost(world: World) -> None:
+    digest = await world.put_in("team", b"content")
+    await world.backends.content.delete(digest)
+    answer = await world.call("GET", f"/v1/blobs/{digest}")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (409, "BlobLost")
+    assert "restore it from a backup" in answer.json()["error"]["message"]
+
+
+async def test_what_was_erased_and_put_again_and_vanished_is_lost_not_erased(world: World) -> None:
+    digest = await world.put_in("team", b"content")
+    await world.call("DELETE", f"/v1/blobs/{digest}", OPERATOR)
+    await world.put_in("team", b"content")
+    await world.backends.content.delete(digest)
+    answer = await world.call("GET", f"/v1/blobs/{digest}")
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (409, "BlobLost")
 
 
 async def test_an_erased_blob_that_another_namespace_puts_again_is_not_the_first_ones_any_more(world: World) -> None:

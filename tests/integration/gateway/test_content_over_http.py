@@ -11,8 +11,9 @@ from tests.integration.gateway.world import OPERATOR, running
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.http.contentstore import GatewayContent
 from triplane.adapters.memory.accountstore import MemoryAccountStore
+from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.errors import Forbidden, Unavailable
@@ -26,9 +27,14 @@ async def subject(tmp_path: Path) -> AsyncIterator[Subject]:
     async def report(digest: str, _: str) -> None:
         reported.append(digest)
 
+    async def tamper(digest: str, octets: bytes) -> None:
+        content._blobs[digest] = octets
+
     content = MemoryContentStore(on_quarantine=report)
+    shared = MemoryLog.create()
     backends = GatewayBackends(
-        log=MemoryEventLog(),
+        log=MemoryEventLog(shared),
+        checkpoints=MemoryCheckpointStore(shared),
         content=content,
         sessions=MemorySessionStore(SystemClock()),
         accounts=MemoryAccountStore(),
@@ -36,7 +42,9 @@ async def subject(tmp_path: Path) -> AsyncIterator[Subject]:
     )
     async with running(backends, tmp_path) as world:
         store = GatewayContent(lambda: world.url, lambda: OPERATOR)
-        yield Subject(store, content._blobs.__setitem__, reported)
+        other = GatewayContent(lambda: world.url, lambda: OPERATOR)
+        yield Subject(store, other, tamper, reported)  # type: ignore[arg-type]  # a client keeps nothing itself
+        await other.close()
         await store.close()
 
 

@@ -15,8 +15,9 @@ import uvicorn
 
 from triplane.adapters.clock import SystemClock
 from triplane.adapters.memory.accountstore import MemoryAccountStore
+from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.audit.digest import digest_of_bytes
@@ -224,11 +225,13 @@ class Done:
 async def make_world(home: Path, *, lease_seconds: float = 15.0) -> World:
     """A world whose gateway is not up yet."""
     (home / "programs").mkdir(parents=True)
-    log = MemoryEventLog(writer="gateway")
+    shared = MemoryLog.create()
+    log = MemoryEventLog(shared, writer="gateway")
     accounts = MemoryAccountStore()
     await accounts.put_token("local", "runner", hashlib.sha256(RUNNER_TOKEN.encode()).hexdigest())
     backends = GatewayBackends(
         log=log,
+        checkpoints=MemoryCheckpointStore(shared),
         content=MemoryContentStore(),
         sessions=MemorySessionStore(SystemClock()),
         accounts=accounts,

@@ -4,12 +4,12 @@ import asyncio
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import pytest
 from tests.s3server import S3Server, running_s3
 
-from triplane.adapters.s3.bucket import S3Place
+from triplane.adapters.s3.bucket import Bucket, Found, S3Place
 from triplane.adapters.s3.contentstore import MOST_COPIED, S3ContentStore
 from triplane.errors import InvalidInput, Unavailable
 
@@ -69,6 +69,64 @@ async def test_wrong_keys_and_buckets_are_told_when_the_store_is_opened(s3_serve
     ):  # fmt: skip
         with pytest.raises(Unavailable, match=f"s3://{place.bucket}"):
             await S3ContentStore(place).open()
+
+
+def _stale_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def head(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Bucket, "head", head)
+
+
+def _stale_list(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(*_: object) -> AsyncIterator[Found]:
+        for found in ():
+            yield found
+
+    monkeypatch.setattr(Bucket, "list", nothing)
+
+
+def _stale_get(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def get(*_: object) -> tuple[bytes, str]:
+        return b"first", ""
+
+    monkeypatch.setattr(Bucket, "get", get)
+
+
+def _no_conditions(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def put_if(bucket: Bucket, key: str, content: bytes, tag: str | None) -> str:
+        await bucket.put(key, content)
+        return ""
+
+    monkeypatch.setattr(Bucket, "put_if", put_if)
+
+
+def _deleted_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def delete(*_: object) -> None:
+        return None
+
+    monkeypatch.setattr(Bucket, "delete", delete)
+
+
+@pytest.mark.parametrize(
+    ("weaken", "told"),
+    [
+        (_stale_head, "not strongly consistent"),
+        (_stale_list, "not strongly consistent"),
+        (_stale_get, "earlier content"),
+        (_no_conditions, "condition of the request does not hold"),
+        (_deleted_stays, "after it was deleted"),
+    ],
+    ids=["new objects appear late", "listings are late", "old content is shown", "no conditions", "deletions are late"],
+)
+async def test_a_service_that_is_not_what_is_relied_upon_is_refused_when_the_store_is_opened(
+    s3_server: S3Server, monkeypatch: pytest.MonkeyPatch, weaken: Callable[[pytest.MonkeyPatch], None], told: str
+) -> None:
+    place = s3_server.place(uuid.uuid4().hex)
+    await S3ContentStore(place).open()
+    weaken(monkeypatch)
+    with pytest.raises(InvalidInput, match=told):
+        await S3ContentStore(place).open()
 
 
 def test_a_cap_that_cannot_be_copied_is_refused() -> None:

@@ -168,20 +168,15 @@ class Audit:
     octets: list[bytes]
     keys: list[str] = field(default_factory=lambda: [str(KEY)])
     earlier: list[Path] = field(default_factory=list)
-    artifact: str | None = None
     proof: Path | None = None
-    url: str = ""
-    """Read from here, not from the folder."""
 
     @property
     def arguments(self) -> list[str]:
-        given = [self.url or str(self.folder)]
+        given = [str(self.folder)]
         for key in self.keys:
             given += ["--key", key]
         for path in self.earlier:
             given += ["--earlier", str(path)]
-        if self.artifact is not None:
-            given += ["--artifact", self.artifact]
         return given if self.proof is None else [*given, "--proof", str(self.proof)]
 
     def keep(self, size: int, octets: Sequence[bytes] | None = None) -> None:

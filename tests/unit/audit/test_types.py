@@ -112,6 +112,8 @@ WRITTEN: tuple[EventBody, ...] = (
     events.run_revoked(VIEW, run(state=RunState.REVOKED, end_reason=None)),
     events.blob_quarantined(DIGEST, 1),
     events.blob_erased(DIGEST, 1),
+    events.log_archived("localhost/f00d", 0, 256, "ab" * 32, 300, 2),
+    events.checkpoint_abandoned("localhost/f00d", 1, "localhost/f00d", 300, bytes(32)),
     events.blobs_collected(events.collection_manifest("2026-01-01T00:00:00+00:00", [DIGEST]), 1, 2**53 - 1),
     task_log.task_placed(TASK, STREAM, Placement("reviewer", 0, 1, "a1", "auditor", "p-1", "p-2")),
     task_log.task_placed(TASK, STREAM, Placement("producer", 0, 0, "a1", "auditor", None, None)),

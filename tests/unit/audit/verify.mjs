@@ -1,7 +1,9 @@
 // The log verified by a second, independent implementation: Node 20, its standard library, this file. The same
 // arguments, order of checks and reasons as docs/auditor/verify.py, so that the two can be held against each other:
 //
-//   node verify.mjs LOG --key KEY [--earlier CHECKPOINT]... [--artifact FILE|sha256:...] [--proof FILE.tlog-proof]
+//   node verify.mjs DIR --key KEY [--earlier CHECKPOINT]... [--proof FILE.tlog-proof]
+//
+// It checks one thing more: that the upper tiles, from which others make proofs, follow from the entries.
 
 import { createHash, createPublicKey, verify as verifySignature } from "node:crypto";
 import { readFileSync } from "node:fs";
@@ -17,7 +19,7 @@ const BOTH = "Keep both checkpoints: the key has signed two histories";
 const TRUST = "Ask, on a way you trust, whether the log has another key";
 const GIVER = "Do not accept it; ask whoever gave it to you";
 const ADVICE = { FileMissing: AGAIN, MalformedBundle: AGAIN, MalformedTile: AGAIN, RolledBack: BOTH, Forked: BOTH,
-  NotSigned: TRUST, ArtifactNotRecorded: GIVER, MalformedProof: GIVER, ProofMismatch: GIVER };
+  NotSigned: TRUST, MalformedProof: GIVER, ProofMismatch: GIVER };
 
 class Broken extends Error {}
 
@@ -56,17 +58,11 @@ function decodeText(octets) {
   }
 }
 
-async function read(log, path) {
-  if (/^https?:/.test(log)) {
-    const response = await fetch(`${log.replace(/\/+$/, "")}/${path}`);
-    if (response.ok) return Buffer.from(await response.arrayBuffer());
-    if (![404, 410].includes(response.status)) throw new Error(`${path}: HTTP ${response.status}`);
-  } else {
-    try {
-      return readFileSync(join(log, path));
-    } catch (error) {
-      if (error.code !== "ENOENT") throw error;
-    }
+function read(log, path) {
+  try {
+    return readFileSync(join(log, path));
+  } catch (error) {
+    if (error.code !== "ENOENT") throw error;
   }
   check(false, "FileMissing", path, "it is not there, but the log's size needs it");
   return Buffer.alloc(0);
@@ -159,16 +155,16 @@ function parse(octets) {
   }
 }
 
-async function* entriesOf(log, origin, size) {
+function* entriesOf(log, origin, size) {
   let prev = "0".repeat(64);
   let time = "";
   const ids = new Set();
   for (let first = 0; first < size; first += WIDTH) {
     const width = Math.min(WIDTH, size - first);
     const [tilePath, bundlePath] = [tile(0, first / WIDTH, width), tile("entries", first / WIDTH, width)];
-    const hashes = await read(log, tilePath);
+    const hashes = read(log, tilePath);
     check(hashes.length === 32 * width, "MalformedTile", tilePath, `it does not hold ${width} hashes`);
-    const found = bundle(await read(log, bundlePath));
+    const found = bundle(read(log, bundlePath));
     check(found.length === width, "MalformedBundle", bundlePath, `it does not hold ${width} entries`);
     for (const [i, octets] of found.entries()) {
       const [n, leaf, entry] = [first + i, sha256(Buffer.of(0), octets), parse(octets)];
@@ -183,7 +179,7 @@ async function* entriesOf(log, origin, size) {
       check(!ids.has(String(entry.id)), "IdRepeated", where, `the id ${entry.id} occurred before`);
       ids.add(String(entry.id));
       [prev, time] = [leaf.toString("hex"), entry.time];
-      yield [leaf, entry];
+      yield leaf;
     }
   }
 }
@@ -204,8 +200,8 @@ function lead(leaf, index, size, path) {
   return last === 0 ? leaf : null;
 }
 
-async function verify(log, keys, given) {
-  const { origin, size, root } = checkpoint(await read(log, "checkpoint"), keys, "checkpoint");
+function verify(log, keys, given) {
+  const { origin, size, root } = checkpoint(read(log, "checkpoint"), keys, "checkpoint");
   const held = given.earlier.map((name) => checkpoint(readFileSync(name), keys, name));
   const proof = given.proof === undefined ? null : proofIn(readFileSync(given.proof), given.proof);
   if (proof) held.push(checkpoint(proof.note, keys, given.proof));
@@ -214,19 +210,13 @@ async function verify(log, keys, given) {
     check(old.size <= size, "RolledBack", old.where, `it has ${old.size} entries, the log has only ${size}`);
     check(old.size !== size || old.root.equals(root), "Forked", old.where, `another root for ${size} entries`);
   }
-  const [leaves, recorded] = [[], new Map()];
-  const places = (wanted) => recorded.get(wanted) ?? [];
-  for await (const [leaf, entry] of entriesOf(log, origin, size)) {
-    const digest = entry.type === "artifact.recorded" ? String(entry.data?.digest) : null;
-    if (digest) recorded.set(digest, [...places(digest), leaves.length]);
-    leaves.push(leaf);
-  }
+  const leaves = [...entriesOf(log, origin, size)];
   for (let row = leaves, level = 1; row.length >= WIDTH; level += 1) {
     row = Array.from({ length: Math.floor(row.length / WIDTH) }, (_, i) => rootOf(row.slice(i * WIDTH, (i + 1) * WIDTH)));
     for (let i = 0; i < row.length; i += WIDTH) {
       const part = row.slice(i, i + WIDTH);
       const name = tile(level, i / WIDTH, part.length);
-      check((await read(log, name)).equals(Buffer.concat(part)), "TileMismatch", name, "its hashes are others");
+      check(read(log, name).equals(Buffer.concat(part)), "TileMismatch", name, "its hashes are others");
     }
   }
   const continues = (old) => rootOf(leaves.slice(0, old.size)).equals(old.root);
@@ -235,20 +225,11 @@ async function verify(log, keys, given) {
   check(rootOf(leaves).equals(root), "RootMismatch", `entries ${agreed} to ${size - 1}`, "they are not what was signed");
   for (const old of held) check(continues(old), "Forked", old.where, `the first ${old.size} entries were others then`);
   console.log(`ok: ${size} entries of ${origin}, root ${root.toString("hex")}`);
-  let digest;
-  if (given.artifact !== undefined) {
-    digest = given.artifact;
-    if (!digest.startsWith("sha256:")) digest = `sha256:${sha256(readFileSync(digest)).toString("hex")}`;
-    check(places(digest).length, "ArtifactNotRecorded", given.artifact, `no entry records ${digest}`);
-    console.log(`ok: artifact ${digest} recorded as entry ${places(digest).join(", ")}`);
-  }
   if (proof) {
     const { index, path } = proof;
     const then = held.at(-1);
     const good = index < then.size && lead(leaves[index], index, then.size, path)?.equals(then.root);
     check(good, "ProofMismatch", given.proof, `it does not lead from entry ${index} to the root of ${then.size}`);
-    const right = digest === undefined || places(digest).includes(index);
-    check(right, "ProofMismatch", given.proof, `entry ${index} does not record ${given.artifact}`);
     console.log(`ok: the proof leads from entry ${index} to the root of ${then.size} entries`);
   }
 }
@@ -257,9 +238,9 @@ try {
   const { values, positionals } = parseArgs({
     allowPositionals: true,
     options: { key: { type: "string", multiple: true }, earlier: { type: "string", multiple: true, default: [] },
-      artifact: { type: "string" }, proof: { type: "string" } },
+      proof: { type: "string" } },
   });
-  await verify(positionals[0], values.key.map(publicKey), values);
+  verify(positionals[0], values.key.map(publicKey), values);
 } catch (error) {
   const broken = error instanceof Broken;
   const shown = error.message.replace(/[^ -~]/gu, "?"); // what a log holds must not command the reader's terminal

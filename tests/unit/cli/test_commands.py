@@ -37,6 +37,9 @@ def test_help_imports_nothing_slow(slow: str) -> None:
         pytest.param(["logs", "node/x"], 2, "write task/NAME or session/NAME", id="logs of a Node are wrong usage"),
         pytest.param(["tool", "calls", "x"], 2, "write task/NAME or session/NAME", id="calls of what is wrong usage"),
         pytest.param(["lineage", "x", "--up", "--down"], 2, "choose one of", id="lineage goes one way, or both"),
+        pytest.param(
+            ["lineage", "x", "--up", "-o", "in-toto"], 2, "takes no other choice", id="a lineage bundle is all of it"
+        ),
         pytest.param(["graph", "rebuild", "--check"], 2, "error: ", id="no database leaves no graph to rebuild"),
         pytest.param(
             ["review", "reject", "x"], 2, "needs a finding", id="a rejection without a finding is wrong usage"

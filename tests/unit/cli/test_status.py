@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from triplane.cli.output import one_line
-from triplane.cli.status import is_unwell, show, tree
+from triplane.cli.status import broken_log, is_unwell, show, tree
+from triplane.errors import Forbidden, TriplaneError, Unavailable
 
 
 def make(kind: str, name: str, spec: dict[str, Any], phase: str = "Succeeded", **conditions: str) -> dict[str, Any]:
@@ -81,3 +82,32 @@ def test_text_from_outside_cannot_move_the_cursor(capsys: pytest.CaptureFixture[
     show(tree(world("Failed", Succeeded="False"), "g"), "ns")
     assert "\x1b" not in capsys.readouterr().out
     assert one_line("a\x1b[2J\nb\u202ec") == "a\\x1b[2J\\nb\\u202ec"
+
+
+@pytest.mark.parametrize(
+    ("held", "shown"),
+    [
+        pytest.param({}, False, id="nothing was ever said"),
+        pytest.param({"data": {"verified": "True"}}, False, id="it was mended"),
+        pytest.param(
+            {"data": {"verified": "False", "sequence": "17", "reason": "PrevMismatch", "message": "a\x1b[2Jb"}},
+            True,
+            id="it is broken",
+        ),
+        pytest.param(Forbidden("not for you"), False, id="the caller may not ask"),
+        pytest.param(Unavailable("not now"), False, id="the API server does not answer that"),
+    ],
+)
+def test_a_broken_log_is_told_to_whoever_may_know(held: dict[str, Any] | TriplaneError, shown: bool) -> None:
+    class Server:
+        def raw(self, path: str) -> dict[str, Any]:
+            assert path == "/api/v1/namespaces/triplane-system/configmaps/triplane-log"
+            if isinstance(held, TriplaneError):
+                raise held
+            return held
+
+    said = broken_log(Server())  # type: ignore[arg-type]
+    assert (said is not None) is shown
+    if said is not None:
+        assert said.startswith("at entry 17: PrevMismatch: a")
+        assert "\x1b" not in said

@@ -6,14 +6,15 @@ from typing import Any
 
 import orjson
 import pytest
-from tests.contract.session_world import ManualClock, offer
-from tests.contract.session_world import permit as permit_of
+from tests.contract.session_world import ManualClock
 
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.adapters.memory.eventlog import MemoryEventLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.audit.digest import digest_of_bytes
+from triplane.conformance.sessionsubject import offer
+from triplane.conformance.sessionsubject import permit as permit_of
 from triplane.controllers.collect import Collected, Collector
 from triplane.domain.collection import Kept, Rules
 from triplane.domain.events import blob_erased, principal_created
@@ -192,3 +193,33 @@ async def test_many_go_in_batches_each_with_its_entry(world: World) -> None:
     ]
     assert said == [1_000, 1_000, 50]
     assert digest_of_bytes(b"x") not in await world.there()
+
+
+class Archived(MemoryEventLog):
+    """A log whose oldest entries were taken out of the database."""
+
+    async def query(self, *arguments: Any, **options: Any) -> Any:
+        return [entry for entry in await super().query(*arguments, **options) if entry.seq > 2]
+
+
+async def test_a_log_that_does_not_show_every_entry_condemns_nothing(world: World) -> None:
+    """What the hidden entries need is not known: without this check their blobs would go."""
+    needed = await world.content.store(b"needed")
+    world.log = Archived()
+    await world.log.append([principal_created("p-1", b"needed")])
+    await world.log.append([principal_created("p-2", b"other")])
+    assert needed not in {digest for entry in await world.log.query() for digest in entry.entry["blobs"]}
+    world.age()
+    with pytest.raises(Unavailable, match="does not show every entry after -1"):
+        await world.collect()
+    assert await world.there() == {needed}
+
+
+async def test_a_dry_run_says_what_would_go_and_changes_nothing(world: World) -> None:
+    waste = await world.content.store(b"waste")
+    world.age()
+    head = await world.log.head()
+    done = await world.collector().run(dry=True)
+    assert (done.condemned, done.removed, done.octets, done.examples) == (1, 0, 5, (waste,))
+    assert await world.there() == {waste}
+    assert await world.log.head() == head

@@ -196,3 +196,17 @@ async def test_an_append_shows_in_the_graph_and_failing_to_is_not_forgotten() ->
     await log.append([body])
     assert [(edge.kind, edge.target) for edge in await graph.edges("t-1")] == [("dependsOn", "t-0")]
     assert [edge.source for edge in await graph.edges("t-1", outgoing=False)] == ["n-1"]
+
+
+async def test_more_labels_than_an_entry_holds_lose_none_and_keep_no_object_out_of_the_log() -> None:
+    labels = {f"triplane.dev/a{number:03}-{'x' * 50}": "v" * 63 for number in range(600)}
+    labels |= {"triplane.dev/graph": "g", "example.org/team": "blue"}
+    log, graph = MemoryEventLog(), MemoryGraphStore()
+    await Observer(_context(log, graph)).observe(_task(labels=labels))
+    (entry,) = await log.query(OBSERVED)
+    said = dict(entry.entry["subject"]["labels"])
+    assert len(said) == 32
+    assert said["triplane.dev/graph"] == "g"
+    kept = await graph.get("t-1")
+    assert kept is not None
+    assert dict(kept.labels) == labels

@@ -11,7 +11,7 @@ from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.controllers import rebuild
 from triplane.controllers.rebuild import Difference, Rebuilder, Rebuilt, differences
 from triplane.errors import TriplaneError, Unavailable
-from triplane.ports import Direction, Edge, GraphChange
+from triplane.ports import Edge, GraphChange, ResourceRecord, Route
 
 
 def rebuilder(made: MemoryWorld, live: MemoryGraphStore | None = None) -> Rebuilder:
@@ -23,6 +23,11 @@ def rebuilder(made: MemoryWorld, live: MemoryGraphStore | None = None) -> Rebuil
 
 async def check(made: MemoryWorld) -> list[Difference]:
     return (await differences(rebuilder(made), made.graph))[1]
+
+
+def forge(graph: MemoryGraphStore, row: ResourceRecord) -> None:
+    """As somebody would who writes into the tables."""
+    graph._kept.generations[row.uid][row.generation] = row
 
 
 @pytest.fixture(autouse=True)
@@ -58,14 +63,17 @@ async def test_rebuilt_equals_live_wherever_the_operator_was_killed() -> None:
 async def test_the_graph_can_be_lost_as_a_whole() -> None:
     made = world()
     await finish(made)
-    rebuilt = await rebuilder(made, MemoryGraphStore()).rebuild()
     fresh = MemoryGraphStore()
-    await fresh.replace(rebuilt.change(), upto=rebuilt.upto)
+    told: list[tuple[int, int]] = []
+    put = await rebuilder(made, fresh).put_in_place(fresh, lambda done, size: told.append((done, size)))
+    size, _ = await made.log.head()
+    assert (put.upto, told[-1]) == (size - 1, (size, size))
+    assert (put.records, put.edges) == (len(await fresh.page_records()), len(await fresh.page_edges()))
     assert await fresh.page_records(limit=10_000) == await made.graph.page_records(limit=10_000)
     assert await fresh.page_edges(limit=10_000) == await made.graph.page_edges(limit=10_000)
     (artifact,) = await fresh.list("Artifact")
-    up = await fresh.traverse(artifact.uid, direction=Direction.IN, kinds=frozenset({"produces", "owns"}))
-    kinds = [record.kind for hop in up if (record := await fresh.get(hop.id)) is not None]
+    up = fresh.traverse(artifact.uid, Route(frozenset(), frozenset({"produces", "owns"})))
+    kinds = [record.kind async for hop in up if (record := await fresh.get(hop.id)) is not None]
     assert sorted(kinds) == ["AgentSession", "Graph", "Task"]
 
 
@@ -76,11 +84,10 @@ async def test_each_difference_is_named_and_replacing_ends_it() -> None:
     (agent, *_) = await made.graph.list("Agent")
     (edge, *_) = await made.graph.edges(task.uid)
     graph = made.graph
-    await graph.update(replace(task, spec={"objective": "forged"}, requester="p-x"))
+    forge(graph, replace(task, spec={"objective": "forged"}, requester="p-x"))
     await graph.create(replace(agent, uid="forged", seq=3))
     await graph.link([replace(edge, seq=edge.seq - 1, data={"forged": True}), Edge("x", "owns", "y", 2)])
-    graph._generations[agent.uid].clear()
-    del graph._generations[agent.uid]
+    del graph._kept.generations[agent.uid]
     await graph.apply(GraphChange(gone=((task.uid, 5),)))
     found = await check(made)
     said = {(item.what, item.field) for item in found}
@@ -91,8 +98,7 @@ async def test_each_difference_is_named_and_replacing_ends_it() -> None:
     assert any(item.field == "row" and item.rebuilt is None and "forged" in item.what for item in found)
     assert any(item.field == "data" and item.live == {"forged": True} for item in found)
     assert "not in the log" in str(next(item for item in found if item.what == "x owns y"))
-    rebuilt = await rebuilder(made).rebuild()
-    await graph.replace(rebuilt.change(), upto=rebuilt.upto)
+    await rebuilder(made).put_in_place(graph)
     assert await check(made) == []
 
 
@@ -104,7 +110,7 @@ async def test_what_later_entries_brought_is_left_alone() -> None:
     newer = replace(task, uid="later", seq=rebuilt.upto + 5)
     await made.graph.apply(GraphChange((newer,), (Edge("later", "owns", "z", newer.seq),)))
     assert await rebuild.compare(rebuilt, made.graph) == []
-    await made.graph.replace(rebuilt.change(), upto=rebuilt.upto)
+    await rebuilder(made).put_in_place(made.graph)
     assert await made.graph.get("later") == newer
     assert len(await made.graph.edges("later")) == 1
 
@@ -121,7 +127,8 @@ async def test_an_entry_on_its_way_into_the_graph_is_no_difference() -> None:
             self.looks += 1
             await super().advance(rebuilt)
             if self.looks == 2:
-                await live.apply(rebuilt.change())
+                gone = tuple(rebuilt.gone.items())
+                await live.apply(GraphChange(tuple(rebuilt.records.values()), tuple(rebuilt.edges.values()), gone))
 
     lagging = Lagging(made.log, live, rebuilder(made)._load)
     assert (await differences(lagging, live))[1] == []
@@ -138,12 +145,11 @@ async def test_a_document_that_is_gone_is_taken_from_the_row_that_proves_itself(
     digest = entry.entry["data"]["specDigest"]
     await made.content.delete(digest)
     assert await check(made) == []
-    await made.graph.update(replace(task, spec={"objective": "another"}))
+    forge(made.graph, replace(task, spec={"objective": "another"}))
     (found,) = await check(made)
     assert (found.field, found.rebuilt) == ("document", digest)
-    rebuilt = await rebuilder(made).rebuild()
-    assert list(rebuilt.unreadable) == [(task.uid, 1)]
-    await made.graph.replace(rebuilt.change(), upto=rebuilt.upto, keep=[task.uid])
+    put = await rebuilder(made).put_in_place(made.graph)
+    assert list(put.unreadable) == [(task.uid, 1)]
     kept = await made.graph.get(task.uid)
     assert kept is not None
     assert kept.spec == {"objective": "another"}

@@ -1,6 +1,7 @@
 """Provenance as tree, DOT and SVG: the same every time, and no name breaks out of it."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 
 from triplane.domain.lineage_formats import dot, tree
 from triplane.domain.lineage_svg import svg
-from triplane.domain.provenance import Provenance, Way
+from triplane.domain.provenance import Gathered, edge_document, node_document, shows
 from triplane.domain.resourcegraph import Edge, ResourceRecord
+from triplane.errors import Unavailable
 
 GOLDEN = Path(__file__).parent / "golden"
 REPORT, PARTS, SCORE = ("sha256:" + digit * 64 for digit in "123")
@@ -18,6 +20,22 @@ SVG = "{http://www.w3.org/2000/svg}"
 
 def record(uid: str, kind: str, called: str, *, gone: bool = False, **spec: Any) -> ResourceRecord:
     return ResourceRecord(uid, kind, "team", called, 1, {}, spec, None, 1, gone)
+
+
+def gathered(
+    start: str, records: Iterable[ResourceRecord], depths: Mapping[str, int], edges: Iterable[Edge], way: str = "up"
+) -> dict[str, Any]:
+    """As the gateway streams it."""
+    kept = {item.uid: item for item in records}
+    made = Gathered()
+    made.add({"walk": {"start": [start], "way": way, "depth": 64, "truncated": False}})
+    for id_, depth in depths.items():
+        made.add({"node": node_document(id_, depth, kept.get(id_))})
+    for edge in edges:
+        if shows(edge, kept.get(edge.target)):
+            made.add({"edge": edge_document(edge)})
+    made.add({"end": {"truncated": False}})
+    return made.document()
 
 
 def found(*, way: str = "up") -> dict[str, Any]:
@@ -45,9 +63,8 @@ def found(*, way: str = "up") -> dict[str, Any]:
         record("a-1", "Agent", "writer", gone=True),
         record("v-1", "Review", "write-review-2", gone=True, verdict="Approve", round=2),
     ]
-    made = Provenance(["r-1"], {item.uid: item for item in records}, edges={edge.identity: edge for edge in edges})
-    made.depths = {"r-1": 0, "s-1": -1, PARTS: -1, "v-1": -1, "t-1": -2, "a-1": -2, SCORE: -2, "g-1": -3, "r-0": -3}
-    return made.document(Way(way), 64)
+    depths = {"r-1": 0, "s-1": -1, PARTS: -1, "v-1": -1, "t-1": -2, "a-1": -2, SCORE: -2, "g-1": -3, "r-0": -3}
+    return gathered("r-1", records, depths, edges, way)
 
 
 @pytest.mark.parametrize("form", ["txt", "dot", "svg"])
@@ -62,11 +79,9 @@ def test_the_owner_of_an_artifact_is_shown_through_the_session_that_made_it() ->
 
 
 def test_downwards_the_same_edges_lead_the_other_way() -> None:
-    made = Provenance([SCORE], {"r-1": record("r-1", "Artifact", "report", name="report")})
-    made.depths = {SCORE: 0, PARTS: 1, "r-1": 2}
-    for edge in (Edge(PARTS, "derivedFrom", SCORE, 1), Edge("r-1", "derivedFrom", PARTS, 2)):
-        made.edges[edge.identity] = edge
-    assert tree(made.document(Way.DOWN, 9)) == [
+    edges = [Edge(PARTS, "derivedFrom", SCORE, 1), Edge("r-1", "derivedFrom", PARTS, 2)]
+    report = record("r-1", "Artifact", "report", name="report")
+    assert tree(gathered(SCORE, [report], {SCORE: 0, PARTS: 1, "r-1": 2}, edges, "down")) == [
         SCORE,
         "came of it:",
         f"└─ led to: {PARTS}",
@@ -76,11 +91,8 @@ def test_downwards_the_same_edges_lead_the_other_way() -> None:
 
 def hostile() -> dict[str, Any]:
     name = 'x"]; evil [label="\\n</text><script>alert(1)</script>\u202e\x1b[31m\n'
-    made = Provenance(["t-1"], {"t-1": record("t-1", "Task", name), "t-2": record("t-2", "Task", "y", step=name)})
-    made.depths = {"t-1": 0, "t-2": -1}
-    edge = Edge("t-1", "dependsOn", "t-2", 1, {"name": name})
-    made.edges[edge.identity] = edge
-    return made.document(Way.UP, 9)
+    records = [record("t-1", "Task", name), record("t-2", "Task", "y", step=name)]
+    return gathered("t-1", records, {"t-1": 0, "t-2": -1}, [Edge("t-1", "dependsOn", "t-2", 1, {"name": name})])
 
 
 def test_names_cannot_break_out_of_a_tree_or_a_graph() -> None:
@@ -102,11 +114,20 @@ def test_names_cannot_break_out_of_a_picture() -> None:
 
 
 def chain(length: int, *extra: Edge) -> dict[str, Any]:
-    made = Provenance(["t-0"], {f"t-{n}": record(f"t-{n}", "Task", f"t{n}") for n in range(length)})
-    made.depths = {f"t-{n}": -n for n in range(length)}
-    for edge in (*(Edge(f"t-{n}", "dependsOn", f"t-{n + 1}", n) for n in range(length - 1)), *extra):
-        made.edges[edge.identity] = edge
-    return made.document(Way.UP, 256)
+    records = [record(f"t-{n}", "Task", f"t{n}") for n in range(length)]
+    edges = (*(Edge(f"t-{n}", "dependsOn", f"t-{n + 1}", n) for n in range(length - 1)), *extra)
+    return gathered("t-0", records, {f"t-{n}": -n for n in range(length)}, edges)
+
+
+def test_an_answer_that_broke_off_is_not_taken_for_a_whole_one() -> None:
+    made = Gathered()
+    made.add({"walk": {"start": ["t-0"], "way": "up", "depth": 64}})
+    made.add({"node": node_document("t-0", 0, record("t-0", "Task", "t"))})
+    made.add({"of a later release": {}})
+    with pytest.raises(Unavailable, match="broke off after 1 things"):
+        made.document()
+    made.add({"end": {"truncated": True}})
+    assert made.document()["truncated"] is True
 
 
 def test_a_long_chain_and_a_cycle_are_drawn_to_the_end() -> None:

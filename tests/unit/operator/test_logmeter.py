@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
+from triplane.adapters.meteredlog import MeteredLog
 from triplane.audit.model import EventBody, EventFilter, EventSubject
 from triplane.errors import IdReused
 from triplane.operator.logmeter import LogMeter
-from triplane.operator.meteredlog import MeteredLog
 
 UID = "11111111-1111-4111-8111-111111111111"
 

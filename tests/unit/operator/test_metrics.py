@@ -1,18 +1,24 @@
 """The numbers the operator gives: right, bounded in labels, and documented."""
 
+import asyncio
 import re
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
+from tests.unit.controllers.notary_world import NotaryWorld
 
 from triplane.adapters.clock import SystemClock
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.controllers.key import Key
+from triplane.controllers.rescan import Pace, Rescan
 from triplane.errors import Conflict, Unavailable
 from triplane.operator.gauges import expose
 from triplane.operator.metrics import PREFIX, Metrics
+from triplane.operator.notary import expose_notary
+from triplane.operator.rescan import expose_rescan
 from triplane.operator.shell import Shell, Stores
 
 PAGE = Path(__file__).parents[3] / "docs/reference/metrics.md"
@@ -115,6 +121,12 @@ def test_two_operators_in_one_process_do_not_share_numbers() -> None:
 def test_the_page_names_exactly_what_there_is_with_its_type_and_labels() -> None:
     metrics = Metrics()
     expose(metrics, shell_with(metrics), SystemClock())
+    shared = MemoryLog.create()
+    silent = Rescan(
+        MemoryEventLog(shared), MemoryCheckpointStore(shared), lambda: None, lambda _: asyncio.sleep(0), Pace(1, 1)
+    )
+    expose_rescan(metrics, silent)
+    expose_notary(metrics, NotaryWorld.in_memory().notary(), SystemClock(), 0)
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|([^|]*)\|", PAGE.read_text(), re.MULTILINE)
     documented = {name: (kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels in rows}
     there = {}

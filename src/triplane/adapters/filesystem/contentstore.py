@@ -8,8 +8,8 @@ under them.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
@@ -22,11 +22,14 @@ from triplane.adapters.uncancelled import uncancelled
 from triplane.audit.digest import digest_of_hex, parse_digest
 from triplane.domain.collection import StoredBlob
 from triplane.errors import BlobMissing, Corrupt, InvalidInput, Unavailable
+from triplane.ports import KeeperRole
 
 DEFAULT_CAP: Final = 4 << 30
 """Octets of the largest blob unless the store is made with another cap."""
-WRITE_SIZE: Final = 1 << 18
-"""Octets gathered from a stream before a thread writes them."""
+WRITE_SIZE: Final = 4 << 20
+"""Octets gathered from a stream before threads write and hash them; up to three times as many are in memory."""
+AT_ONCE_SIZE: Final = 1 << 18
+"""Octets up to which content is stored in one go of one thread."""
 STORE_TRIES: Final = 4
 
 OnQuarantine = Callable[[str, str], Awaitable[None]]
@@ -53,12 +56,11 @@ class FilesystemContentStore:
         """See ``ContentStore.store``. A bad file found in the blob's place is quarantined and replaced."""
         expected = None if expect is None else parse_digest(expect)
         most = self._cap if limit is None else min(limit, self._cap)
-        if isinstance(content, bytes) and len(content) <= WRITE_SIZE:
+        if isinstance(content, bytes) and len(content) <= AT_ONCE_SIZE:
             return await self._store_at_once(content, expected, most)
         temporary = await _to_end(TemporaryBlob, self._shards, most)
         try:
-            async for chunk in _gathered(content):
-                await _to_end(temporary.write, chunk)
+            await _fill(temporary, content)
             digits = await _to_end(temporary.finish, expected)
             await self._link(temporary, digits)
         finally:
@@ -186,10 +188,10 @@ class FilesystemContentStore:
         return frozenset(map(digest_of_hex, await _to_end(self._keeping.held)))
 
     @asynccontextmanager
-    async def lease(self, seconds: float) -> AsyncIterator[FileLease]:
+    async def lease(self, seconds: float, role: KeeperRole = "collector") -> AsyncIterator[FileLease]:
         """See ``KeptContent.lease``. A lock of the file system: it is lost with the process, whatever ``seconds``."""
         del seconds
-        lease = await _to_end(FileLease, self._shards)
+        lease = await _to_end(FileLease, self._shards, role)
         try:
             yield lease
         finally:
@@ -223,9 +225,10 @@ class _Reader:
 
     def close(self) -> None:
         with self._lock:
-            if self._descriptor >= 0:
-                os.close(self._descriptor)
-                self._descriptor = -1
+            descriptor, self._descriptor = self._descriptor, -1
+            if descriptor >= 0:
+                with suppress(OSError):  # nothing was written: there is nothing to lose
+                    os.close(descriptor)
 
 
 async def _to_end(function: Callable[..., T], *arguments: object) -> T:
@@ -250,16 +253,51 @@ def _close(opened: object) -> None:
         opened.close()
 
 
-async def _gathered(content: bytes | AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The content in pieces worth a thread each."""
+async def _fill(temporary: TemporaryBlob, content: bytes | AsyncIterable[bytes]) -> None:
+    """All of it: while some is written by one thread and hashed by another, the next comes in. Nothing is abandoned:
+    what is under way when the source or the caller gives up is waited for."""
+    under_way: asyncio.Task[None] | None = None
+    try:
+        async for chunks in _gathered(content):
+            if under_way is not None:
+                await uncancelled(under_way)
+            under_way = asyncio.create_task(_take(temporary, chunks))
+        if under_way is not None:
+            await uncancelled(under_way)
+    finally:
+        if under_way is not None and not under_way.done():
+            await uncancelled(asyncio.create_task(_ended(under_way)))
+
+
+async def _take(temporary: TemporaryBlob, chunks: Sequence[bytes]) -> None:
+    hashing = asyncio.create_task(asyncio.to_thread(temporary.hash, chunks))
+    try:
+        await asyncio.to_thread(temporary.write, chunks)
+    finally:
+        await hashing
+
+
+async def _ended(work: asyncio.Task[None]) -> None:
+    """Only that it is over: what it would say comes too late."""
+    await asyncio.wait({work})
+    if not work.cancelled():
+        work.exception()
+
+
+async def _gathered(content: bytes | AsyncIterable[bytes]) -> AsyncIterator[list[bytes]]:
+    """The content in pieces worth a thread each, without copying it."""
     if isinstance(content, bytes | bytearray | memoryview):
-        yield bytes(content)
+        whole = memoryview(bytes(content))
+        for start in range(0, len(whole), WRITE_SIZE):
+            yield [bytes(whole[start : start + WRITE_SIZE])]
         return
-    pending = bytearray()
+    pending: list[bytes] = []
+    octets = 0
     async for chunk in content:
-        pending += chunk
-        if len(pending) >= WRITE_SIZE:
-            yield bytes(pending)
-            pending.clear()
+        pending.append(chunk)
+        octets += len(chunk)
+        if octets >= WRITE_SIZE:
+            yield pending
+            pending, octets = [], 0
     if pending:
-        yield bytes(pending)
+        yield pending

@@ -18,9 +18,9 @@ from triplane.audit.digest import digest_of_hex
 from triplane.domain.collection import StoredBlob, check_holder
 from triplane.errors import BlobMissing, Conflict, Fenced
 from triplane.failpoint import failpoint
+from triplane.ports import KeeperRole
 
 HOLDS: Final = "holds"
-LEASE: Final = "collector.lock"
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -168,11 +168,12 @@ class Keeping:
 
 
 class FileLease:
-    """``triplane.ports.CollectorLease`` as a lock on a file of the store."""
+    """``triplane.ports.CollectorLease`` as a lock on a file of the store, ``<role>.lock``."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, role: KeeperRole) -> None:
         """Take it. Raises ``Conflict`` when another has it."""
-        path = shards.root / LEASE
+        self._role = role
+        path = shards.root / f"{role}.lock"
         with errors_at(path):
             folder = shards.open_folder(TEMPORARY)  # proves that the root is ours before anything is made in it
             os.close(folder)
@@ -183,7 +184,7 @@ class FileLease:
                 self.began = _time(os.fstat(self._descriptor).st_mtime_ns)
             except BlockingIOError:
                 os.close(self._descriptor)
-                raise Conflict(f"another collector is at work on {shards.root}; let it end") from None
+                raise Conflict(f"another {role} is at work on {shards.root}; let it end") from None
             except BaseException:
                 os.close(self._descriptor)
                 raise
@@ -191,7 +192,7 @@ class FileLease:
     async def renew(self) -> None:
         """See ``CollectorLease.renew``."""
         if self._descriptor < 0:
-            raise Fenced("the collector's lock was given back; take it again")
+            raise Fenced(f"the {self._role}'s lock was given back; take it again")
 
     def close(self) -> None:
         """Give it back. Harmless twice."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Final
 
-from triplane.errors import BlobMissing, Corrupt, TriplaneError, Unavailable
+from triplane.errors import BlobMissing, BlobQuarantined, Corrupt, TriplaneError, Unavailable
 
 BLOBS: Final = ("blobs", "sha256")
 QUARANTINE: Final = "quarantine"
@@ -210,7 +210,7 @@ class Shards:
         """The error for a blob that is not there; says if it was quarantined."""
         aside = self.quarantined(digits)
         if aside:
-            return BlobMissing(
+            return BlobQuarantined(
                 f"sha256:{digits} is quarantined: what was stored under it had other content, see "
                 f"{aside[-1]}; "
                 "store the right content again"

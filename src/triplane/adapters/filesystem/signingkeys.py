@@ -46,10 +46,12 @@ class Ed25519Signer:
 
 
 class SigningKeyFolder:
-    """``triplane.ports.SigningKeys`` in ``<secrets>/signing``."""
+    """``triplane.ports.SigningKeys`` in ``<secrets>/signing``, or another folder there; ``rotation`` is the command
+    that makes a new one."""
 
-    def __init__(self, secrets: Path) -> None:
-        self._folder = secrets / FOLDER
+    def __init__(self, secrets: Path, folder: str = FOLDER, rotation: str = "triplane keys rotate") -> None:
+        self._folder = secrets / folder
+        self._rotation = f"run `{rotation}`"
         self._read: tuple[tuple[int, int, int], Ed25519Signer] | None = None
 
     def current(self) -> Ed25519Signer:
@@ -64,7 +66,7 @@ class SigningKeyFolder:
             raise Unavailable(f"{path} cannot be read: {error}; the operator must own it") from error
         mark = (found.st_ino, found.st_mtime_ns, found.st_size)
         if self._read is None or self._read[0] != mark:
-            self._read = mark, self._load(self._text(path).strip())
+            self._read = mark, self.load(self._text(path).strip())
         return self._read[1]
 
     def rotate(self) -> Ed25519Signer:
@@ -77,7 +79,7 @@ class SigningKeyFolder:
         """See ``SigningKeys.discard``."""
         path = self._path(key_id)
         if self._text(self._folder / CURRENT).strip() == key_id:
-            raise InvalidInput(f"key {key_id} signs now: run `triplane keys rotate` first")
+            raise InvalidInput(f"key {key_id} signs now: {self._rotation} first")
         try:
             path.unlink()
         except OSError:
@@ -134,21 +136,22 @@ class SigningKeyFolder:
             raise Unavailable(f"{self._folder} cannot be written: {error}") from error
         return path
 
-    def _load(self, key_id: str) -> Ed25519Signer:
+    def load(self, key_id: str) -> Ed25519Signer:
+        """The key of this id. Raises ``Unavailable`` when it cannot be read, ``InvalidInput`` when it is another."""
         path = self._path(key_id)
         try:
             octets = path.read_bytes()
         except OSError as error:
-            raise Unavailable(f"the signing key {path} cannot be read: {error}; run `triplane keys rotate`") from error
+            raise Unavailable(f"the signing key {path} cannot be read: {error}; {self._rotation}") from error
         try:
             key = load_pem_private_key(octets, None)
         except (ValueError, TypeError) as error:
-            raise InvalidInput(f"{path} is no private key: {error}; run `triplane keys rotate`") from error
+            raise InvalidInput(f"{path} is no private key: {error}; {self._rotation}") from error
         if not isinstance(key, Ed25519PrivateKey):
-            raise InvalidInput(f"{path} is no Ed25519 key; run `triplane keys rotate`")
+            raise InvalidInput(f"{path} is no Ed25519 key; {self._rotation}")
         signer = Ed25519Signer(key)
         if signer.key_id != key_id:
-            raise InvalidInput(f"{path} holds key {signer.key_id}: somebody exchanged it; run `triplane keys rotate`")
+            raise InvalidInput(f"{path} holds key {signer.key_id}: somebody exchanged it; {self._rotation}")
         return signer
 
     def _path(self, key_id: str) -> Path:

@@ -12,9 +12,13 @@ import orjson
 
 from triplane.audit.digest import digest_of_bytes, parse_digest
 from triplane.errors import (
+    BlobErased,
+    BlobLost,
     BlobMissing,
+    BlobQuarantined,
     Conflict,
     Corrupt,
+    DigestMismatch,
     Forbidden,
     InvalidInput,
     TooLarge,
@@ -27,7 +31,9 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(sock_connect=5.0, sock_read=30.0)
 _KEEP_ALIVE_SECONDS: Final = 30.0
 """Less than the gateway keeps an idle connection."""
 _BY_REASON: Final[dict[str, type[TriplaneError]]] = {
-    "DigestMismatch": Corrupt,
+    "BlobErased": BlobErased,
+    "BlobQuarantined": BlobQuarantined,
+    "BlobLost": BlobLost,
     "Corrupt": Corrupt,
     "Forbidden": Forbidden,
     "Unauthorized": Forbidden,
@@ -36,6 +42,7 @@ _BY_REASON: Final[dict[str, type[TriplaneError]]] = {
 _BY_STATUS: Final[dict[int, type[TriplaneError]]] = {
     404: BlobMissing,
     409: Conflict,
+    410: BlobErased,
     413: TooLarge,
     429: Unavailable,
     502: Unavailable,
@@ -110,7 +117,10 @@ class GatewayContent:
     async def size(self, digest: str) -> int:
         """See ``ContentStore.size``."""
         parse_digest(digest)
-        answer = await self._call("HEAD", f"/v1/blobs/{digest}")
+        try:
+            answer = await self._call("HEAD", f"/v1/blobs/{digest}")
+        except Conflict as error:  # without a body: quarantined, or lost
+            raise BlobMissing(f"{digest} is not there; read it to learn why") from error
         return answer.size
 
     async def delete(self, digest: str) -> bool:
@@ -213,7 +223,9 @@ def _raise_for(answer: _Answer, what: str) -> None:
         error = orjson.loads(answer.body)["error"]
         reason, message = str(error["reason"]), str(error["message"])
     except (orjson.JSONDecodeError, KeyError, TypeError):
-        reason, message = "", f"HTTP {answer.status}"
+        error, reason, message = {}, "", f"HTTP {answer.status}"
+    if reason == "DigestMismatch":
+        raise DigestMismatch(f"{what}: {message}", actual=str(error.get("actual", "")))
     kind = _BY_REASON.get(reason) or _BY_STATUS.get(answer.status)
     if kind is None:
         kind = Unavailable if answer.status >= 500 else InvalidInput

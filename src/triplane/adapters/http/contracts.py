@@ -10,7 +10,13 @@ from triplane.errors import BlobMissing, Corrupt, Forbidden, InvalidInput, Tripl
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
 """Longer than the gateway gives one check."""
-_BY_STATUS: Final[dict[int, type[TriplaneError]]] = {401: Forbidden, 403: Forbidden, 404: BlobMissing}
+_BY_STATUS: Final[dict[int, type[TriplaneError]]] = {
+    401: Forbidden,
+    403: Forbidden,
+    404: BlobMissing,
+    409: BlobMissing,
+    410: BlobMissing,
+}
 
 
 class GatewayContracts:

@@ -174,6 +174,28 @@ class KubeCluster:
             return False
         raise _missing_kind(answer, kind) or error_of(answer, f"deleting {kind} {namespace}/{name}")
 
+    async def read_config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None:
+        answer = await self._transport.request("GET", _config_map_path(namespace, name), kind="ConfigMap")
+        if answer.ok:
+            return dict(answer.body.get("data") or {})
+        if answer.code == 404:
+            return None
+        raise error_of(answer, f"reading ConfigMap {namespace}/{name}")
+
+    async def write_config_map(self, namespace: str, name: str, data: Mapping[str, str]) -> None:
+        metadata = {"namespace": namespace, "name": name}
+        answer = await self._transport.request(
+            "PATCH",
+            _config_map_path(namespace, name),
+            query={"fieldManager": self._manager, "force": "true", "fieldValidation": "Strict"},
+            body={"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)},
+            content_type="application/apply-patch+yaml",
+            kind="ConfigMap",
+            before=self._fence,
+        )
+        if not answer.ok:
+            raise error_of(answer, f"writing ConfigMap {namespace}/{name}")
+
     async def emit(self, event: KubeEvent) -> None:
         try:
             metadata = event.regarding["metadata"]
@@ -226,7 +248,7 @@ def _event(event: KubeEvent, namespace: str, clock: Clock) -> Object:
 
 
 def _api_version(kind: str) -> str:
-    return "v1" if kind == "Namespace" else API_VERSION
+    return "v1" if kind in ("Namespace", "ConfigMap") else API_VERSION
 
 
 def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
@@ -238,6 +260,10 @@ def _path(kind: str, namespace: str | None, name: str | None = None) -> str:
     else:
         raise InvalidInput(f"unknown kind {kind!r}; known are {', '.join(KINDS)} and Namespace")
     return f"{base}/{name}" if name else base
+
+
+def _config_map_path(namespace: str, name: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps/{name}"
 
 
 def _whole(kind: str, obj: Object) -> Object:

@@ -11,8 +11,8 @@ from typing import Final
 from triplane.adapters.clock import SystemClock
 from triplane.audit.digest import digest_of_bytes, parse_digest
 from triplane.domain.collection import StoredBlob, check_holder
-from triplane.errors import BlobMissing, Conflict, Corrupt, TooLarge
-from triplane.ports import Clock
+from triplane.errors import BlobMissing, BlobQuarantined, Conflict, Corrupt, DigestMismatch, TooLarge
+from triplane.ports import Clock, KeeperRole
 
 DEFAULT_CAP: Final = 256 << 20
 """Octets of the largest blob unless the store is made with another cap."""
@@ -42,7 +42,7 @@ class MemoryContentStore:
         self._stored_at: dict[str, datetime] = {}
         self._reading: Counter[str] = Counter()
         self._holds: dict[tuple[str, str], datetime] = {}
-        self._leased = False
+        self._leased: set[KeeperRole] = set()
         self._clock = clock or SystemClock()
         self._quarantined: dict[str, list[bytes]] = {}
         self._on_quarantine = on_quarantine
@@ -57,9 +57,10 @@ class MemoryContentStore:
         octets = await self._take(content, self._cap if limit is None else min(limit, self._cap))
         digest = digest_of_bytes(octets)
         if expect is not None and digest != expect:
-            raise Corrupt(
+            raise DigestMismatch(
                 f"the content is {digest}, not the expected {expect}; nothing was stored. "
-                "Send the right content or the right digest"
+                "Send the right content or the right digest",
+                actual=digest,
             )
         there = self._blobs.get(digest)
         if there is not None and there != octets:
@@ -112,7 +113,7 @@ class MemoryContentStore:
         if octets is not None:
             return octets
         if digest in self._quarantined:
-            raise BlobMissing(
+            raise BlobQuarantined(
                 f"{digest} is quarantined: what was stored under it had other content; store the right content again"
             )
         raise BlobMissing(f"no blob {digest} in memory; store it first (it may have been erased: see the log)")
@@ -174,16 +175,16 @@ class MemoryContentStore:
         return frozenset(digest for (digest, _), until in self._holds.items() if until > now)
 
     @asynccontextmanager
-    async def lease(self, seconds: float) -> AsyncIterator[MemoryLease]:
+    async def lease(self, seconds: float, role: KeeperRole = "collector") -> AsyncIterator[MemoryLease]:
         """See ``KeptContent.lease``."""
         del seconds
-        if self._leased:
-            raise Conflict("another collector is at work on this store; let it end")
-        self._leased = True
+        if role in self._leased:
+            raise Conflict(f"another {role} is at work on this store; let it end")
+        self._leased.add(role)
         try:
             yield MemoryLease(self._clock.now())
         finally:
-            self._leased = False
+            self._leased.remove(role)
 
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Only holds that are over are left behind here."""

@@ -13,6 +13,8 @@ from triplane.audit.arrangement import Known, arrange
 from triplane.audit.chain import ChainVerifier, StoredEntry, projections
 from triplane.audit.entry import Sealed, first_entries, format_time, prepare, seal_all
 from triplane.audit.model import GENESIS_PREV, EventBody, EventFilter, Receipt, Recorded, Verification
+from triplane.audit.tiles import WIDTH
+from triplane.audit.verifying import GENESIS, Given, Progress, Segment, Trunk, segment_of
 from triplane.errors import Fenced, InvalidInput, Unavailable
 
 LARGEST_QUERY = 10_000
@@ -65,6 +67,11 @@ class MemoryEventLog:
         self._closed = False
 
     @property
+    def shared(self) -> MemoryLog:
+        """What other writers of this log, and its checkpoints, are made on."""
+        return self._log
+
+    @property
     def origin(self) -> str:
         """``<host>/<install id>``."""
         return self._log.origin
@@ -113,7 +120,7 @@ class MemoryEventLog:
         """See ``EventLog.query``."""
         if not 1 <= limit <= LARGEST_QUERY:
             raise InvalidInput(f"limit {limit} is not from 1 to {LARGEST_QUERY}: page with `after`")
-        matching = [row for row, _ in self._log.rows[max(after + 1, 0) :] if _matches(where, row)]
+        matching = [row for row, _ in self._log.rows[max(after + 1, 0) :] if where.matches(row)]
         return matching[::-1][:limit] if newest_first else matching[:limit]
 
     async def head(self) -> tuple[int, str]:
@@ -135,32 +142,60 @@ class MemoryEventLog:
                 while place < len(self._log.rows):
                     recorded = self._log.rows[place][0]
                     place += 1
-                    if _matches(where, recorded):
+                    if where.matches(recorded):
                         yield recorded
                 bell.clear()
                 await bell.wait()
         finally:
             self._log.bells.discard(bell)
 
-    async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
+    async def verify_chain(
+        self,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        given: Given = Given(),  # frozen
+    ) -> Verification:
         """See ``EventLog.verify_chain``."""
         if first < 0 or (last is not None and last < first):
             raise InvalidInput(f"cannot verify from {first} to {last}: a range is 0 <= first <= last")
-        rows = self._log.rows
-        anchor = rows[first - 1][0].octets if 0 < first <= len(rows) else None
-        verifier = ChainVerifier(self.origin, first, anchor)
-        for recorded, body in rows[first : None if last is None else last + 1]:
+        start = given.start or GENESIS
+        first = first or start.size
+        if first not in (0, start.size) and given.start is not None:
+            raise InvalidInput(f"verification goes on behind {start.size} entries, it cannot begin at {first}")
+        rows, end = self._log.rows, len(self._log.rows) if last is None else last + 1
+        parted = last is None and given.part is not None and first + given.part < end
+        end = first + given.part if parted and given.part is not None else end
+        if first == start.size:
+            verifier = ChainVerifier.following(self.origin, first, start.leaf, start.time)
+        else:
+            verifier = ChainVerifier(self.origin, first, rows[first - 1][0].octets if first <= len(rows) else None)
+        trunk = Trunk(first, given, verifier.prev, tree=first == start.size)
+        for recorded, body in rows[first:end]:
             indexed = (self._log.ids.get(recorded.entry["id"]), body)
-            leaf = bytes.fromhex(recorded.leaf_hash)
-            if not verifier.feed(
-                StoredEntry(recorded.seq, recorded.octets, leaf, projections(recorded.entry), indexed)
-            ):
+            stored = (bytes.fromhex(recorded.leaf_hash), projections(recorded.entry), indexed)
+            if not verifier.feed(StoredEntry(recorded.seq, recorded.octets, *stored)):
                 break
-        if last is None:
+        if last is None and not parted:
             verifier.close(len(rows), self._last_leaf())
         else:
-            verifier.expect(last + 1)
-        return verifier.result()
+            verifier.expect(end)
+        broken = verifier.broken
+        while broken is None and trunk.next < verifier.next:
+            broken = trunk.join(self._segment(trunk, min(verifier.next, trunk.next + WIDTH)))
+            if given.tell is not None:
+                given.tell(Progress(trunk.next - first, end - first, trunk.state))
+        if broken is None and last is None and not parted:
+            broken = trunk.beyond()
+        if verifier.broken is not None:  # what was sound before it counts
+            trunk.next = verifier.next
+        return trunk.result(self.origin, broken)
+
+    def _segment(self, trunk: Trunk, end: int) -> Segment:
+        part = [recorded for recorded, _ in self._log.rows[trunk.next : end]]
+        edges = (trunk.next, trunk.prev, part[0].entry["time"], part[-1].entry["time"])
+        leaves = [bytes.fromhex(recorded.leaf_hash) for recorded in part]
+        return segment_of(leaves, trunk.wanted(trunk.next, end), edges, tree=trunk.has_tree)
 
     async def begin_epoch(self) -> int:
         """See ``EventLog.begin_epoch``."""
@@ -173,7 +208,7 @@ class MemoryEventLog:
         if current != self._epoch:
             raise Fenced(
                 f"writer {self._writer} is at epoch {current}, this process holds {self._epoch}: "
-                "a newer process has taken over"
+                "a newer process has taken over: stop this one"
             )
 
     async def close(self) -> None:
@@ -187,22 +222,3 @@ class MemoryEventLog:
         recorded, body = self._log.rows[place]
         receipt = Receipt(recorded.entry["id"], recorded.seq, recorded.leaf_hash, recorded.entry["time"])
         return Known(receipt, body)
-
-
-def _matches(where: EventFilter, recorded: Recorded) -> bool:
-    entry, subject = recorded.entry, recorded.entry["subject"]
-    if where.uids and subject["uid"] not in where.uids:
-        return False
-    if where.before is not None and recorded.seq >= where.before:
-        return False
-    return (not where.types or entry["type"] in where.types) and all(
-        wanted is None or wanted == found
-        for wanted, found in (
-            (where.kind, subject["kind"]),
-            (where.namespace, subject["namespace"]),
-            (where.name, subject["name"]),
-            (where.uid, subject["uid"]),
-            (where.stream, entry["stream"]),
-            (where.actor, entry["actor"]),
-        )
-    )

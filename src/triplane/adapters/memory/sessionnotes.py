@@ -1,6 +1,9 @@
 """What the session store keeps beside the sessions; twin of Postgres'."""
 
+from dataclasses import replace
+
 from triplane.adapters.memory.sessionmemory import SessionMemory
+from triplane.audit.digest import parse_digest
 from triplane.domain.blob import check_blob_owner
 from triplane.domain.collection import digests_named
 from triplane.ports import Clock
@@ -19,9 +22,24 @@ class Notes(SessionMemory):
         check_blob_owner(namespace, digest)
         self._blob_owners.add((namespace, digest))
 
+    async def own_blob_of_run(self, session_uid: str, run: int, digest: str, octets: int) -> int:
+        """See ``SessionStore.own_blob_of_run``."""
+        parse_digest(digest)
+        view = self._known(session_uid, run)
+        owner = (self._sessions[session_uid].offer.namespace, digest)
+        if owner not in self._blob_owners:
+            self._blob_owners.add(owner)
+            view = replace(view, blob_octets=view.blob_octets + octets)
+            self._put(session_uid, view)
+        return view.blob_octets
+
     async def owns_blob(self, namespace: str, digest: str) -> bool:
         """See ``SessionStore.owns_blob``."""
         return (namespace, digest) in self._blob_owners
+
+    async def blob_owned(self, digest: str) -> bool:
+        """See ``SessionStore.blob_owned``."""
+        return any(owned == digest for _, owned in self._blob_owners)
 
     async def disown_blob(self, digest: str) -> None:
         """See ``SessionStore.disown_blob``."""

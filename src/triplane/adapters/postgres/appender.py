@@ -4,6 +4,9 @@ A batch first tries in a single statement behind the head as this process left i
 between, or an id is recorded already, it takes the head row, looks, and appends in that transaction: then it cannot be
 overtaken. Everything is idempotent by event id, so an append whose commit may or may not have happened is simply run
 again: what is recorded answers.
+
+A server that is at work leaves this process time: ``ahead`` hashes and encodes the batch that will follow, on the
+guess that the one under way succeeds, so that it is sent as soon as that has been answered.
 """
 
 import asyncio
@@ -17,9 +20,11 @@ from typing import Any
 import psycopg
 
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, NOT_A_CONTINUATION, translated
+from triplane.adapters.postgres.exchange import execute_prepared, prepare
+from triplane.adapters.postgres.newentries import encode_entries, encode_hashes
 from triplane.adapters.postgres.sequencer import Call
 from triplane.audit.arrangement import Arrangement, Known, arrange
-from triplane.audit.entry import Sealed, format_time, seal_all
+from triplane.audit.entry import chain_leaves, format_time
 from triplane.audit.model import Receipt
 from triplane.errors import Corrupt, IdReused, Unavailable
 from triplane.failpoint import failpoint
@@ -33,16 +38,20 @@ _OPTIONS = "-c idle_in_transaction_session_timeout=5s -c synchronous_commit=on"
 """A process that is stopped while it holds the head lock must not stop the others."""
 
 _LOCK = "SELECT size, leaf, last_time, known_ids FROM log.log_lock_head(%b, %b, %b::bigint, %b::text[])"
-_APPEND = "SELECT log.log_append(%b, %b, %b::bigint, %b::bigint, %b::text[], %b::bytea[], %b::bytea[])"
-# OFFSET 0: as in ``eventlog``.
+_STATEMENT = b"triplane_append"
+_APPEND = b"SELECT log.log_append($1, $2, $3, $4, $5, $6, $7)"
+_TYPE = "SELECT 'log.new_entry'::regtype::oid::bigint"
+# OFFSET 0: as in ``eventlog``. What is archived keeps its receipt.
 _KNOWN = """
     SELECT i.id, i.seq, i.body_sha256, e.leaf, e.time
     FROM log.entry_ids i CROSS JOIN LATERAL (
-        SELECT leaf, time FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e
+        (SELECT leaf, time FROM log.entries WHERE origin = i.origin AND seq = i.seq)
+        UNION ALL (SELECT leaf, time FROM log.archived_entries WHERE origin = i.origin AND seq = i.seq) LIMIT 1) e
     WHERE i.origin = %s AND i.id = ANY (%s)"""
 
 Outcomes = Sequence[list[Receipt] | IdReused]
 _Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+_TRUE = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,19 @@ class _Head:
     size: int
     leaf: bytes
     time: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Calls, sealed behind a head and encoded."""
+
+    calls: Sequence[Call]
+    arrangement: Arrangement
+    behind: _Head
+    head: _Head
+    """Where the log ends once these are in it."""
+    leaves: list[bytes]
+    entries: bytes
 
 
 class Appender:
@@ -65,6 +87,17 @@ class Appender:
         self._now = now
         self._connection: _Connection | None = None
         self._head: _Head | None = None
+        self._oid = 0
+        self._sent = False
+        self._under_way: _Batch | None = None
+        self._ahead: _Batch | None = None
+
+    def ahead(self, calls: list[Call]) -> None:
+        """Prepare the batch that ``commit`` will be called with next, while the one under way is with the server."""
+        if self._under_way is not None:
+            arrangement = arrange(calls, {})
+            if arrangement.fresh:
+                self._ahead = self._sealed(calls, arrangement, self._under_way.head)
 
     async def commit(self, calls: list[Call]) -> Outcomes:
         """Append what is new of the calls, durably. Outlasts a lost connection for ``RETRY_SECONDS``.
@@ -72,6 +105,7 @@ class Appender:
         Raises ``Fenced``, ``Unavailable``, and ``Corrupt`` when the log's end is not what its head row says.
         """
         deadline = time.monotonic() + RETRY_SECONDS
+        self._sent = False
         attempt = 0
         while True:
             try:
@@ -80,8 +114,13 @@ class Appender:
             except (Unavailable, TimeoutError) as error:
                 await self.close()
                 if time.monotonic() > deadline:
+                    known = (
+                        "Whether it was appended is unknown: append the same again to find out"
+                        if self._sent
+                        else "Nothing was appended; try again later"
+                    )
                     raise Unavailable(
-                        f"could not append to the log of {self._origin}: {error or 'no answer'}; try again"
+                        f"could not append to the log of {self._origin}: {error or 'no answer'}. {known}"
                     ) from error
             except BaseException:
                 await self.close()
@@ -92,7 +131,7 @@ class Appender:
     async def close(self) -> None:
         """Disconnect; the next batch connects again."""
         connection, self._connection = self._connection, None
-        self._head = None
+        self._head = self._under_way = self._ahead = None
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
@@ -100,11 +139,15 @@ class Appender:
     async def _try(self, calls: list[Call]) -> Outcomes:
         with translated("append to the log"):
             connection = await self._connected()
+            ahead, self._ahead = self._ahead, None
             if self._head is not None:
-                arrangement = arrange(calls, {})
-                receipts = await self._append(connection, arrangement, self._head, transaction=False)
+                if ahead is not None and ahead.calls is calls and ahead.behind == self._head:
+                    batch = ahead
+                else:
+                    batch = self._sealed(calls, arrange(calls, {}), self._head)
+                receipts = await self._append(connection, batch)
                 if receipts is not None:
-                    return arrangement.outcomes(receipts)
+                    return batch.arrangement.outcomes(receipts)
             return await self._locked(connection, calls)
 
     async def _locked(self, connection: _Connection, calls: list[Call]) -> Outcomes:
@@ -120,51 +163,67 @@ class Appender:
         *head, known_ids = row
         known = await self._known(connection, known_ids) if known_ids else {}
         arrangement = arrange(calls, known)
-        receipts = await self._append(connection, arrangement, _Head(*head), transaction=True)
+        if not arrangement.fresh:
+            await connection.execute("COMMIT")  # of nothing; after a ROLLBACK psycopg gives up prepared statements
+            return arrangement.outcomes([])
+        receipts = await self._append(connection, self._sealed(calls, arrangement, _Head(*head)), transaction=True)
         if receipts is None:
             raise Corrupt(f"the head of {self._origin} moved under its lock: verify the log")
         return arrangement.outcomes(receipts)
 
-    async def _append(
-        self, connection: _Connection, arrangement: Arrangement, head: _Head, *, transaction: bool
-    ) -> list[Receipt] | None:
-        """Receipts of the fresh bodies behind ``head``, committed; None when the log does not end there."""
+    def _sealed(self, calls: Sequence[Call], arrangement: Arrangement, behind: _Head) -> _Batch:
         fresh = arrangement.fresh
-        if not fresh:
-            if transaction:
-                await connection.execute("ROLLBACK")
+        moment = max(format_time(self._now()), behind.time)
+        leaves = chain_leaves(fresh, behind.size, behind.leaf, moment)
+        head = _Head(behind.size + len(leaves), leaves[-1], moment) if leaves else behind
+        return _Batch(calls, arrangement, behind, head, leaves, encode_entries(fresh, self._oid))
+
+    async def _append(
+        self, connection: _Connection, batch: _Batch, *, transaction: bool = False
+    ) -> list[Receipt] | None:
+        """Receipts of the batch, committed; None when the log does not end where it was sealed, or holds an id of
+        it."""
+        if not batch.arrangement.fresh:
             return []
-        moment = max(format_time(self._now()), head.time)
-        sealed = seal_all(fresh, head.size, head.leaf.hex(), moment)
+        self._under_way, self._sent = batch, True
         failpoint("log.append.before_commit")
-        if not await self._send(connection, [body.id for body in fresh], head, sealed, transaction=transaction):
+        try:
+            appended = await self._send(connection, batch, transaction=transaction)
+        finally:
+            self._under_way = None
+        if not appended:
             self._head = None
             return None
         failpoint("log.append.after_commit")
-        self._head = _Head(head.size + len(sealed), sealed[-1].leaf, moment)
+        self._head = batch.head
+        moment = batch.head.time
         return [
-            Receipt(body.id, seq, entry.leaf.hex(), moment)
-            for seq, (body, entry) in enumerate(zip(fresh, sealed, strict=True), head.size)
+            Receipt(body.id, seq, leaf.hex(), moment)
+            for seq, (body, leaf) in enumerate(
+                zip(batch.arrangement.fresh, batch.leaves, strict=True), batch.behind.size
+            )
         ]
 
-    async def _send(
-        self, connection: _Connection, ids: list[str], head: _Head, sealed: list[Sealed], *, transaction: bool
-    ) -> bool:
-        octets, bodies = [entry.octets for entry in sealed], [entry.body_sha256 for entry in sealed]
-        values = (self._origin, self._writer, self.epoch, head.size, ids, octets, bodies)
+    async def _send(self, connection: _Connection, batch: _Batch, *, transaction: bool) -> bool:
+        values = (
+            self._origin.encode(),
+            self._writer.encode(),
+            self.epoch.to_bytes(8),
+            batch.behind.size.to_bytes(8),
+            batch.head.time.encode(),
+            batch.entries,
+            encode_hashes(batch.leaves),
+        )
         try:
-            if not transaction:
-                row = await (await connection.execute(_APPEND, values, prepare=True, binary=True)).fetchone()
-            else:
-                async with connection.pipeline():
-                    cursor = await connection.execute(_APPEND, values, prepare=True, binary=True)
-                    await connection.execute("COMMIT")
-                    row = await cursor.fetchone()
+            return await execute_prepared(connection, _STATEMENT, values, then_commit=transaction) == _TRUE
+        except psycopg.errors.UniqueViolation:
+            if transaction:
+                raise
+            return False  # an id of it is in the log already: looked up under the lock
         except psycopg.Error as error:
             if error.sqlstate == NOT_A_CONTINUATION:
                 raise Corrupt(f"the log of {self._origin} refuses its continuation ({error}): verify it") from error
             raise
-        return row == (True,)
 
     async def _known(self, connection: _Connection, ids: list[str]) -> dict[str, Known]:
         cursor = await connection.execute(_KNOWN, (self._origin, ids), binary=True)
@@ -180,4 +239,8 @@ class Appender:
                 options=_OPTIONS,
                 application_name=f"triplane log {self._writer} append",
             )
+            row = await (await self._connection.execute(_TYPE)).fetchone()
+            assert row is not None
+            await prepare(self._connection, _STATEMENT, _APPEND)
+            self._oid = row[0]
         return self._connection

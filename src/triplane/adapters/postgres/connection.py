@@ -34,6 +34,12 @@ FENCED = "TP001"
 REFUSED = "TP002"
 NO_LOG = "TP003"
 NOT_A_CONTINUATION = "TP004"
+UNFINISHED = "public.unfinished_restore"
+"""A table that stands while a restore is under way (``loading``)."""
+UNFINISHED_RESTORE = (
+    "a restore into this database has begun and not ended: repeat `triplane restore`; nothing else may use it"
+)
+_REVISION = "SELECT version_num, to_regclass(%s) IS NOT NULL FROM public.schema_revision"
 _TRANSIENT = frozenset({"25P03", "25006", "57P05"})
 """Idle-in-transaction time-out, read-only after a failover, idle-session time-out: not OperationalErrors in
 psycopg."""
@@ -149,12 +155,15 @@ def expected_revision() -> str:
 
 
 async def check_revision(connection: AsyncConnection[Any]) -> None:
-    """Raise ``Unavailable`` unless the schema is exactly the one this program was made for."""
+    """Raise ``Unavailable`` unless the schema is exactly the one this program was made for, and no restore is under
+    way: until it ends, what is there need not be what was backed up."""
     try:
-        cursor = await connection.execute("SELECT version_num FROM public.schema_revision")
+        cursor = await connection.execute(_REVISION, (UNFINISHED,))
         row = await cursor.fetchone()
     except psycopg.errors.UndefinedTable:
         row = None
+    if row is not None and row[1]:
+        raise Unavailable(UNFINISHED_RESTORE)
     found = row[0] if row else "none"
     expected = expected_revision()
     if found != expected:
@@ -179,7 +188,9 @@ def translated(action: str) -> Iterator[None]:
         raise Conflict(f"could not {action}: {_first_line(error)}") from error
     except psycopg.Error as error:
         if error.sqlstate == FENCED:
-            raise Fenced(f"could not {action}: {_first_line(error)}; a newer process has taken over") from error
+            raise Fenced(
+                f"could not {action}: {_first_line(error)}; a newer process has taken over: stop this one"
+            ) from error
         if error.sqlstate in _TRANSIENT:
             raise Unavailable(f"could not {action}: {_first_line(error)}") from error
         raise

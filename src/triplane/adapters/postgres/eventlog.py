@@ -15,12 +15,14 @@ from psycopg import sql
 from triplane.adapters.joined import Joined
 from triplane.adapters.postgres.appender import Appender, Outcomes
 from triplane.adapters.postgres.bell import Bell, stopped
-from triplane.adapters.postgres.connection import make_pool, open_pool, translated
-from triplane.adapters.postgres.sequencer import Call, Sequencer
-from triplane.adapters.postgres.sweep import sweep
+from triplane.adapters.postgres.connection import Pool, make_pool, open_pool, translated
+from triplane.adapters.postgres.sequencer import Call, Load, Sequencer
+from triplane.adapters.postgres.sweep import Range, sweep
 from triplane.audit.entry import prepare
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
-from triplane.errors import Corrupt, Fenced, InvalidInput, Unavailable
+from triplane.audit.types import STAYING
+from triplane.audit.verifying import Given
+from triplane.errors import Archived, Corrupt, Fenced, InvalidInput, Unavailable
 
 CHANNEL = "triplane_log"
 """NOTIFY channel; rings after commits, without payload."""
@@ -38,10 +40,11 @@ _NOTIFY_PAUSE_SECONDS = 0.01
 # OFFSET 0 keeps the inner query whole, so that it is planned as the lookup of one entry. As a plain join it was
 # planned, while the tables were empty, to go through all entries of the origin for each id, and that plan is kept.
 _GET = """
-    SELECT e.seq, e.octets, e.leaf
-    FROM log.entry_ids i CROSS JOIN LATERAL (
-        SELECT seq, octets, leaf FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e
+    SELECT e.seq, e.octets, e.leaf, i.seq, i.id
+    FROM log.entry_ids i LEFT JOIN LATERAL (
+        SELECT seq, octets, leaf FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e ON true
     WHERE i.origin = %s AND i.id = ANY (%s)"""
+_ARCHIVE = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
 _HEAD = "SELECT size, leaf FROM log.heads WHERE origin = %s"
 _EPOCH = """
     SELECT coalesce((SELECT epoch FROM log.writers WHERE login = session_user AND writer = %s), 0)"""
@@ -59,9 +62,9 @@ class PostgresEventLog:
         self._writer = writer
         self._now = now
         self._origin: str | None = None
-        self._pool = make_pool(conninfo, name=f"triplane log {writer}", largest=4)
+        self._pool = self._new_pool()
         self._appender: Appender | None = None
-        self._sequencer = Sequencer(self._commit)
+        self._sequencer = Sequencer(self._commit, self._ahead)
         self._bell = Bell(conninfo, CHANNEL)
         self._found: dict[str, Recorded] = {}
         self._epoch_checks = Joined(self._check_epoch)
@@ -69,14 +72,22 @@ class PostgresEventLog:
         self._notifier: asyncio.Task[None] | None = None
 
     async def open(self) -> Self:
-        """Connect, check the schema's revision, learn the origin. Raises ``Unavailable``."""
-        await open_pool(self._pool)
-        rows = await self._rows("read the log's origin", "SELECT origin FROM log.heads WHERE current", ())
-        if not rows:
-            raise Unavailable("the database holds no log: run `triplane migrate`")
+        """Connect, check the schema's revision, learn the origin. Raises ``Unavailable``: then open it again later."""
+        try:
+            await open_pool(self._pool)
+            rows = await self._rows("read the log's origin", "SELECT origin FROM log.heads WHERE current", ())
+            if not rows:
+                raise Unavailable("the database holds no log: run `triplane migrate`")
+        except BaseException:
+            await self._pool.close()
+            self._pool = self._new_pool()  # a pool that was closed stays closed
+            raise
         self._origin = str(rows[0][0])
         self._appender = Appender(self._conninfo, self._origin, self._writer, self._now)
         return self
+
+    def _new_pool(self) -> Pool:
+        return make_pool(self._conninfo, name=f"triplane log {self._writer}", largest=4)
 
     @property
     def origin(self) -> str:
@@ -85,8 +96,15 @@ class PostgresEventLog:
             raise Unavailable("the log is not open: await its open() first")
         return self._origin
 
+    @property
+    def load(self) -> Load:
+        """What waits to be appended, and what was."""
+        return self._sequencer.load
+
     async def append(self, bodies: Sequence[EventBody]) -> list[Receipt]:
-        """See ``EventLog.append``."""
+        """See ``EventLog.append``. While the database is slow or absent callers wait, first come first served, and what
+        they wait with is bounded; ``Unavailable`` says whether something may have been appended."""
+        await self._sequencer.place()
         prepared = [prepare(self.origin, body) for body in bodies]
         return await self._sequencer.submit(prepared) if prepared else []
 
@@ -99,7 +117,10 @@ class PostgresEventLog:
         found = {id_: recorded for id_ in event_ids if (recorded := self._found.get(id_)) is not None}
         if asked := [id_ for id_ in event_ids if id_ not in found]:
             rows = await self._rows("read the log", _GET, (self.origin, asked))
-            new = {str(recorded.entry["id"]): recorded for recorded in map(_recorded, rows)}
+            for _, octets, _, seq, id_ in rows:
+                if octets is None:
+                    await self._refuse_archived(seq, f"{id_} is entry {seq}, and")
+            new = {str(row[4]): _recorded(row[:3]) for row in rows if row[1] is not None}
             self._remember(new)
             found |= new
         return found
@@ -112,9 +133,13 @@ class PostgresEventLog:
         limit: int = 1000,
         newest_first: bool = False,
     ) -> list[Recorded]:
-        """See ``EventLog.query``."""
+        """See ``EventLog.query``. Without a subject it is the log that is read: raises ``Archived`` where that begins
+        before what is here. The history of a subject begins with what is here."""
         if not 1 <= limit <= LARGEST_QUERY:
             raise InvalidInput(f"limit {limit} is not from 1 to {LARGEST_QUERY}: page with `after`")
+        staying = where.types and where.types <= STAYING
+        if not newest_first and not (staying or where.uid or where.uids or where.name):
+            await self._refuse_archived(after + 1)
         statement, values = _select(self.origin, where, after=after)
         order = sql.SQL(" ORDER BY seq DESC LIMIT %s" if newest_first else " ORDER BY seq LIMIT %s")
         return [_recorded(row) for row in await self._rows("query the log", statement + order, (*values, limit))]
@@ -132,7 +157,8 @@ class PostgresEventLog:
         *,
         after: int = -1,
     ) -> AsyncIterator[Recorded]:
-        """See ``EventLog.stream``; outlasts the server's absence."""
+        """See ``EventLog.stream``; outlasts the server's absence. Raises ``Archived`` where what is to come next is not
+        here: it was archived, before the stream began or because it is that far behind."""
         with self._bell.waiter() as waiter:
             while True:
                 try:
@@ -149,14 +175,20 @@ class PostgresEventLog:
                     await waiter.wait(POLL_SECONDS)
                     await asyncio.sleep(_STREAM_PAUSE_SECONDS)
 
-    async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
+    async def verify_chain(
+        self,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        given: Given = Given(),  # frozen
+    ) -> Verification:
         """See ``EventLog.verify_chain``. Without ``last`` it goes on to the head, entries appended meanwhile
         included, and compares with the head row."""
         if first < 0 or (last is not None and last < first):
             raise InvalidInput(f"cannot verify from {first} to {last}: a range is 0 <= first <= last")
         with translated("verify the log"):
             async with self._pool.connection() as connection:
-                return await sweep(connection, self.origin, first, last)
+                return await sweep(connection, self._conninfo, Range(self.origin, first, last, given))
 
     async def begin_epoch(self) -> int:
         """See ``EventLog.begin_epoch``."""
@@ -174,7 +206,8 @@ class PostgresEventLog:
         epoch = self._opened().epoch
         if rows[0][0] != epoch:
             raise Fenced(
-                f"writer {writer} is at epoch {rows[0][0]}, this process holds {epoch}: a newer process has taken over"
+                f"writer {writer} is at epoch {rows[0][0]}, this process holds {epoch}: "
+                "a newer process has taken over: stop this one"
             )
 
     async def close(self) -> None:
@@ -201,13 +234,26 @@ class PostgresEventLog:
         """The log's size, and what matches after ``after``, in one snapshot."""
         statement, values = _select(self.origin, where, after=after)
         page = sql.SQL(
-            "SELECT h.size, e.seq, e.octets, e.leaf FROM log.heads h"
+            "SELECT h.size, (SELECT max(a.upto_seq) FROM log.archives a WHERE a.origin = h.origin),"
+            " e.seq, e.octets, e.leaf FROM log.heads h"
             " LEFT JOIN LATERAL ({} AND seq < h.size ORDER BY seq LIMIT %s) e ON h.size - 1 > %s WHERE h.origin = %s"
         ).format(statement)
         rows = await self._rows("stream the log", page, (*values, _PAGE, after, self.origin))
         if not rows:
             raise self._headless()
-        return rows[0][0], [_recorded(row[1:]) for row in rows if row[1] is not None]
+        if after + 1 < (rows[0][1] or 0) and not (where.types and where.types <= STAYING):
+            await self._refuse_archived(after + 1)
+        return rows[0][0], [_recorded(row[2:]) for row in rows if row[2] is not None]
+
+    async def _refuse_archived(self, seq: int, what: str = "") -> None:
+        rows = await self._rows("read what is archived", _ARCHIVE, (self.origin,))
+        if rows and seq < rows[0][0]:
+            upto, place = rows[0]
+            raise Archived(
+                f"{what or f'entry {seq} is asked for, and'} entries 0 to {upto - 1} of {self.origin} are archived at "
+                f"{place}: read them there; here the log begins at entry {upto}",
+                upto=upto,
+            )
 
     def _headless(self) -> Corrupt:
         return Corrupt(f"the head row of {self.origin} is gone: verify the log, restore it from a backup")
@@ -223,6 +269,9 @@ class PostgresEventLog:
         outcomes = await self._opened().commit(calls)
         self._tell()
         return outcomes
+
+    def _ahead(self, calls: list[Call]) -> None:
+        self._opened().ahead(calls)
 
     def _opened(self) -> Appender:
         if self._appender is None:

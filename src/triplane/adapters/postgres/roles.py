@@ -10,7 +10,8 @@ group role (no login)             rights
 ``triplane_log_owner``            owns schema ``log``; nobody inherits it, the migrator may ``SET ROLE`` to it
 ``triplane_log_appender``         EXECUTE on the append functions, nothing else
 ``triplane_log_reader``           SELECT in ``log``
-``triplane_stores_owner``         owns schemas ``graph`` and ``sessions``; as ``triplane_log_owner``
+``triplane_stores_owner``         owns schemas ``graph`` and ``sessions``; as ``triplane_log_owner``; its functions
+                                  make the temporary table of a traversal
 ``triplane_graph_writer``         reads and writes ``graph``
 ``triplane_graph_reader``         SELECT in ``graph``
 ``triplane_sessions_writer``      reads and writes ``sessions``
@@ -104,6 +105,8 @@ def ensure_database(admin: psycopg.Connection, name: str, template: str | None =
     for login in LOGINS:
         grant = sql.SQL("GRANT CONNECT ON DATABASE {} TO {}")
         admin.execute(grant.format(sql.Identifier(name), sql.Identifier(role_name(login))))
+    # A traversal of the graph keeps what it has reached in a temporary table, which its functions' owner makes.
+    _run(admin, f"GRANT TEMPORARY ON DATABASE {{}} TO {STORES_OWNER}", name)
     return not found
 
 

@@ -4,10 +4,23 @@ from typing import Final
 
 from triplane.adapters.postgres.connection import translated
 from triplane.adapters.postgres.sessiondatabase import SessionDatabase
+from triplane.audit.digest import parse_digest
 from triplane.domain.blob import check_blob_owner
+from triplane.errors import NotFound
 
 OWN_BLOB: Final = "INSERT INTO sessions.blob_owners (namespace, digest) VALUES (%s, %s) ON CONFLICT DO NOTHING"
+OWN_BLOB_OF_RUN: Final = """
+WITH owned AS (
+    INSERT INTO sessions.blob_owners (namespace, digest)
+    SELECT s.namespace, %(digest)s FROM sessions.sessions s JOIN sessions.runs r ON r.session_uid = s.uid
+    WHERE s.uid = %(uid)s AND r.run = %(run)s
+    ON CONFLICT DO NOTHING RETURNING 1
+)
+UPDATE sessions.runs SET blob_octets = blob_octets + CASE WHEN EXISTS (SELECT FROM owned) THEN %(octets)s ELSE 0 END
+WHERE session_uid = %(uid)s AND run = %(run)s RETURNING blob_octets
+"""
 OWNS_BLOB: Final = "SELECT 1 FROM sessions.blob_owners WHERE namespace = %s AND digest = %s"
+BLOB_OWNED: Final = "SELECT 1 FROM sessions.blob_owners WHERE digest = %s LIMIT 1"
 DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s"
 
 _TABLES: Final = ("sessions", "runs", "records", "blob_owners", "questions", "voids", "spent", "limits")
@@ -36,9 +49,24 @@ class Notes(SessionDatabase):
             async with self._pool.connection() as connection:  # one statement is a transaction by itself
                 await connection.execute(OWN_BLOB, (namespace, digest))
 
+    async def own_blob_of_run(self, session_uid: str, run: int, digest: str, octets: int) -> int:
+        """See ``SessionStore.own_blob_of_run``."""
+        parse_digest(digest)
+        values = {"uid": session_uid, "run": run, "digest": digest, "octets": octets}
+        with translated(f"note that run {run} of session {session_uid} has stored {digest}"):
+            async with self._pool.connection() as connection:  # one statement is a transaction by itself
+                row = await (await connection.execute(OWN_BLOB_OF_RUN, values)).fetchone()
+        if row is None:
+            raise NotFound(f"session {session_uid} has no run {run}: it was never permitted")
+        return int(row[0])
+
     async def owns_blob(self, namespace: str, digest: str) -> bool:
         """See ``SessionStore.owns_blob``."""
         return await self._value(OWNS_BLOB, namespace, digest) is not None
+
+    async def blob_owned(self, digest: str) -> bool:
+        """See ``SessionStore.blob_owned``."""
+        return await self._value(BLOB_OWNED, digest) is not None
 
     async def disown_blob(self, digest: str) -> None:
         """See ``SessionStore.disown_blob``."""

@@ -35,7 +35,7 @@ RUN_JSON: Final = f"""jsonb_build_object(
     'started_at', {_TIME.format("r.started_at")}, 'first_record_at', {_TIME.format("r.first_record_at")},
     'ended_at', {_TIME.format("r.ended_at")}, 'permitted_at', {_TIME.format("r.permitted_at")},
     'permit_seconds', r.permit_seconds, 'revocation_revision', r.revocation_revision, 'usage', jsonb_build_array(
-    r.input_tokens, r.output_tokens, r.cost_minor_units))"""
+    r.input_tokens, r.output_tokens, r.cost_minor_units), 'blob_octets', r.blob_octets)"""
 
 _REVOKED = """(SELECT coalesce(max(o.revoked_revision), 0) FROM sessions.sessions o
     WHERE o.task_uid = s.task_uid)"""

@@ -1,76 +1,315 @@
-"""``verify_chain`` over Postgres: rows by a server-side cursor, checked in a thread while the next ones are
-fetched."""
+"""``verify_chain`` over Postgres: chunks checked by several workers, joined in order, the first break named.
+
+No snapshot is held over the whole: what is committed does not change, and entries are committed in the order of their
+numbers, so everything before a head that was read stays to be found. A snapshot held for hours would keep the server
+from clearing away old versions of the head row, and so slow every append.
+
+What a chunk's checker did not find sound, or what does not join, is read again here, row by row, by ``ChainVerifier``,
+which knows the reasons. So nothing is reported that only a fast path believes.
+"""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Any, LiteralString
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final, LiteralString
 
 import psycopg
 
-from triplane.audit.chain import ChainVerifier, StoredEntry
-from triplane.audit.model import Verification
-from triplane.errors import Corrupt
+from triplane.adapters.postgres.checkers import Checkers
+from triplane.adapters.postgres.chunks import Chunk
+from triplane.adapters.postgres.stayed import check_stayed
+from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry, broken_at
+from triplane.audit.merkle import CompactRange, leaf_hash
+from triplane.audit.model import GENESIS_PREV, Break, Verification
+from triplane.audit.tiles import WIDTH
+from triplane.audit.verifying import Given, Progress, Segment, TreeState, Trunk, tile_roots
+from triplane.errors import Corrupt, InvalidInput
 
-_ROWS = 2000
-_ROUNDS = 3
+CHUNK: Final = 16 * WIDTH
+_ROUNDS: Final = 3
 """A sweep goes on with what was appended meanwhile, this often: under constant load it must end too."""
-_SNAPSHOT = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-_SELECT = """
+_ROWS: Final = 2000
+_SAMPLE_BLOCKS: Final = 8
+_FEWEST_BLOCKS: Final = 64
+"""A smaller id index is read whole for each chunk."""
+_SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+_OCTETS: Final = "SELECT octets FROM log.entries WHERE origin = %s AND seq = %s"
+_HEAD: Final = "SELECT size, leaf FROM log.heads WHERE origin = %s"
+_BEHIND: Final = "SELECT seq FROM log.entries WHERE origin = %s AND seq >= %s ORDER BY seq LIMIT 1"
+_SELECT: Final = """
     SELECT e.seq, e.octets, e.leaf, i.seq, i.body_sha256,
         e.id, e.stream, e.type, e.time, e.actor, e.kind, e.namespace, e.name, e.uid  -- as chain.PROJECTIONS
     FROM log.entries e LEFT JOIN log.entry_ids i ON i.origin = e.origin AND i.id = e.id
-    WHERE e.origin = %s AND e.seq >= %s AND e.seq <= %s ORDER BY e.seq"""
-_STRAY = """
+    WHERE e.origin = %s AND e.seq >= %s AND e.seq < %s ORDER BY e.seq"""
+_COUNT: Final = """
+    SELECT (SELECT size FROM log.heads WHERE origin = %s), (SELECT count(*) FROM log.entry_ids WHERE origin = %s)"""
+_UNIQUE: Final = """
+    SELECT EXISTS (SELECT 1 FROM pg_index i WHERE i.indrelid = 'log.entry_ids'::regclass
+        AND i.indisunique AND i.indisvalid AND i.indisready AND i.indislive AND i.indpred IS NULL
+        AND (SELECT array_agg(a.attname::text ORDER BY a.attname) FROM pg_attribute a
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)) = ARRAY['id', 'origin'])"""
+_STRAY: Final = """
     SELECT i.seq, i.id FROM log.entry_ids i
-    WHERE i.origin = %s AND NOT EXISTS (
+    WHERE i.origin = %s AND i.seq >= %s AND NOT EXISTS (
         SELECT 1 FROM log.entries e WHERE e.origin = i.origin AND e.seq = i.seq AND e.id = i.id)
     ORDER BY i.seq LIMIT 1"""
-_FOREVER = 2**53
+_ARCHIVE: Final = """
+    SELECT upto_seq, leaf, root, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"""
+_ARCHIVED: Final = "SELECT leaf, time FROM log.archived_entries WHERE origin = %s AND seq < %s ORDER BY seq"
+_BLOCKS: Final = "SELECT pg_relation_size('log.entry_ids') / current_setting('block_size')::int"
+_SAMPLES: Final = """
+    SELECT ((i.ctid::text::point)[0])::bigint, i.seq FROM log.entry_ids i
+    WHERE i.ctid = ANY (ARRAY(SELECT format('(%%s,1)', b)::tid FROM generate_series(0, %s, %s) b)) ORDER BY 1"""
+_FOREVER: Final = 2**53
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
 
 
-async def sweep(connection: Connection, origin: str, first: int, last: int | None) -> Verification:
-    """Verify ``first..last`` of the log of ``origin``, to the head (and against it) when ``last`` is None."""
-    anchor = await _octets(connection, origin, first - 1) if first else None
-    verifier = ChainVerifier(origin, first, anchor)
-    for _ in range(_ROUNDS):
-        before = verifier.next
-        await _round(connection, verifier, origin, last)
-        if verifier.broken is not None or last is not None or verifier.next == before:
-            break
-    return verifier.result()
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What is to be verified."""
+
+    origin: str
+    first: int
+    last: int | None
+    given: Given
 
 
-async def _round(connection: Connection, verifier: ChainVerifier, origin: str, last: int | None) -> None:
-    """One snapshot of entries and head row."""
-    await connection.execute(_SNAPSHOT)
-    try:
-        head = await _one(connection, "SELECT size, leaf FROM log.heads WHERE origin = %s", (origin,))
-        if head is None:
-            raise Corrupt(f"the head row of {origin} is gone: restore the log from a backup")
-        size, leaf = head
-        bound = _FOREVER if last is None else last
-        async with connection.cursor("sweep", binary=True) as cursor:
-            await cursor.execute(_SELECT, (origin, verifier.next, bound))
-            rows = await cursor.fetchmany(_ROWS)
-            while rows:
-                checking = asyncio.create_task(asyncio.to_thread(_feed, verifier, rows))
-                try:
-                    following = await cursor.fetchmany(_ROWS)
-                finally:
-                    going_on = await checking
-                rows = following if going_on else []
-        if last is None:
-            verifier.close(size, leaf.hex())
-            stray = await _one(connection, _STRAY, (origin,)) if verifier.first == 0 else None
-            if stray is not None:
-                verifier.stray(*stray)
+async def sweep(connection: Connection, conninfo: str, asked: Range) -> Verification:
+    """Verify ``first..last`` of the log, to the head (and against it) when ``last`` is None."""
+    async with aclosing(Checkers(conninfo, asked.origin, asked.given.processes)) as checkers:
+        return await _Sweep(connection, checkers, asked).run()
+
+
+class _Sweep:
+    def __init__(self, connection: Connection, checkers: Checkers, asked: Range) -> None:
+        self._connection = connection
+        self._checkers = checkers
+        self._asked = asked
+        self._origin = asked.origin
+        self._index = _IndexMap((), ())
+        self._trunk: Trunk
+        self._archived = 0
+        self._parted = False
+
+    async def run(self) -> Verification:
+        """Everything; the first break ends it."""
+        broken = await self._begin()
+        if broken is None:
+            broken = await (self._to_head() if self._asked.last is None else self._to(self._asked.last + 1))
+        if broken is None and self._asked.last is None and not self._parted:
+            broken = self._trunk.beyond()
+        return self._trunk.result(self._origin, broken)
+
+    async def _begin(self) -> Break | None:
+        given, first = self._asked.given, self._asked.first
+        archive = await self._one(_ARCHIVE, (self._origin,))
+        if archive is not None and (first if given.start is None else given.start.size) < archive[0]:
+            return await self._behind_archive(archive)
+        if given.start is not None:
+            if first not in (0, given.start.size) or given.start.size % WIDTH:
+                raise InvalidInput(f"verification goes on behind entry {given.start.size}, it cannot begin at {first}")
+            self._trunk = Trunk(given.start.size, given, given.start.leaf, tree=True)
+        elif first == 0:
+            self._trunk = Trunk(0, given, GENESIS_PREV, tree=True)
         else:
-            verifier.expect(last + 1)
-    finally:
-        if not connection.closed:
-            await connection.execute("ROLLBACK")
+            row = await self._one(_OCTETS, (self._origin, first - 1))
+            self._trunk = Trunk(first, given, "" if row is None else leaf_hash(row[0]).hex(), tree=False)
+            if row is None:
+                message = f"entry {first - 1}, the left edge, is missing"
+                return broken_at(first - 1, BreakReason.ENTRY_MISSING, message)
+        return None
+
+    async def _behind_archive(self, archive: tuple[Any, ...]) -> Break | None:
+        """Begin where the archive ends, with the tree made of the leaf hashes that stayed. They are shown to be the
+        signed ones when the tree is compared with a checkpoint."""
+        upto, leaf, root, place = archive
+        if self._asked.first or (self._asked.last is not None and self._asked.last < upto):
+            raise InvalidInput(
+                f"entries 0 to {upto - 1} of {self._origin} are archived ({place}): verify them there, and here from "
+                f"{upto} on, or without --first and --last"
+            )
+        tree, rest, time = CompactRange(), list[bytes](), ""
+        async with self._snapshot(), self._connection.cursor("archived", binary=True) as cursor:
+            await cursor.execute(_ARCHIVED, (self._origin, upto))
+            while rows := await cursor.fetchmany(CHUNK):
+                rest += [row[0] for row in rows]
+                for found in await asyncio.to_thread(tile_roots, rest):
+                    tree.add(found)
+                del rest[: len(rest) - len(rest) % WIDTH]
+                time = rows[-1][1]
+            stayed = await check_stayed(self._connection, self._origin, upto)
+        have = tree.size * WIDTH + len(rest)
+        start = TreeState(tree.size * WIDTH, tree.peaks, leaf.hex(), time)
+        self._trunk = Trunk(upto, replace(self._asked.given, start=start), leaf.hex(), tree=True)
+        self._archived = upto
+        if have != upto:
+            message = f"the leaf hash of an entry before {upto} is missing: of the archived ones {have} are there"
+            return broken_at(min(have, upto), BreakReason.ENTRY_MISSING, message)
+        if start.root() != root:
+            led = start.root().hex()
+            message = f"the leaf hashes of entries 0 to {upto - 1} lead to root {led}, archived were {root.hex()}"
+            return broken_at(0, BreakReason.CHECKPOINT_MISMATCH, message)
+        return stayed
+
+    async def _to_head(self) -> Break | None:
+        """To the head, and on to what was appended meanwhile."""
+        for _ in range(_ROUNDS):
+            begun = self._trunk.next
+            size, leaf = await self._head()
+            if size < begun:
+                return await self._diagnosed(begun, None)
+            part = self._asked.given.part
+            if part is not None and self._trunk.first + part < size:
+                self._parted = True
+                return await self._to(self._trunk.first + part)
+            if broken := await self._to(size):
+                return broken
+            differs = self._trunk.prev != leaf.hex() or (
+                size == begun and await self._one(_BEHIND, (self._origin, size))
+            )
+            if differs and (broken := await self._diagnosed(max(self._trunk.first, size - CHUNK), None)):
+                return broken
+            if self._trunk.next == begun:
+                break
+        return await self._index_problem() if self._asked.first == 0 else None
+
+    async def _to(self, end: int) -> Break | None:
+        """Check everything before ``end``."""
+        self._index = await self._index_map()
+        async with aclosing(self._segments(end)) as segments:
+            async for chunk, segment in segments:
+                if segment is None or not self._trunk.continues(segment):
+                    broken = await self._diagnosed(chunk.first, chunk.end)
+                    if broken is None:
+                        raise Corrupt(
+                            f"entries {chunk.first} to {chunk.end - 1} of {self._origin} were refused by one check and "
+                            "taken by another: verify again; if it stays so, report it with these entries"
+                        )
+                    return broken
+                if broken := self._trunk.join(segment):
+                    return broken
+                self._tell(end)
+        return None
+
+    async def _segments(self, end: int) -> AsyncGenerator[tuple[Chunk, Segment | None]]:
+        """What the checkers found, in order; as many chunks are at work as there are checkers, and one more each."""
+        chunks = self._chunks(self._trunk.next, end)
+        under_way: list[tuple[Chunk, asyncio.Task[Segment | None]]] = []
+        try:
+            while True:
+                under_way.extend(
+                    (chunk, asyncio.create_task(self._checkers.check(chunk)))
+                    for chunk in islice(chunks, 2 * self._checkers.count - len(under_way))
+                )
+                if not under_way:
+                    return
+                chunk, task = under_way[0]
+                segment = await task
+                under_way.pop(0)
+                yield chunk, segment
+        finally:
+            for _, task in under_way:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in under_way), return_exceptions=True)
+
+    def _chunks(self, first: int, end: int) -> Iterator[Chunk]:
+        tree = self._trunk.has_tree
+        while first < end:
+            until = min(end, first - first % CHUNK + CHUNK)
+            yield Chunk(first, until, self._index.blocks(first, until), self._trunk.wanted(first, until), tree)
+            first = until
+
+    def _tell(self, end: int) -> None:
+        tell = self._asked.given.tell
+        if tell is not None:
+            trunk = self._trunk
+            tell(Progress(trunk.next - trunk.first, end - trunk.first, trunk.state))
+
+    async def _diagnosed(self, first: int, end: int | None) -> Break | None:
+        """The first break among these entries, row by row; without ``end``, to the head and against it."""
+        if first == self._trunk.next:
+            verifier = ChainVerifier.following(self._origin, first, self._trunk.prev, self._trunk.time)
+        else:
+            row = await self._one(_OCTETS, (self._origin, first - 1))
+            verifier = ChainVerifier(self._origin, max(first, 0), row[0] if row else None)
+        async with self._snapshot():
+            size, leaf = await self._head()
+            async with self._connection.cursor("sweep", binary=True) as cursor:
+                await cursor.execute(_SELECT, (self._origin, verifier.next, _FOREVER if end is None else end))
+                while verifier.broken is None and (rows := await cursor.fetchmany(_ROWS)):
+                    await asyncio.to_thread(_feed, verifier, rows)
+            if end is None:
+                verifier.close(size, leaf.hex())
+            else:
+                verifier.expect(end)
+        return verifier.broken
+
+    async def _index_problem(self) -> Break | None:
+        """Whether the id index holds anything beside what its entries need; those were found in it one by one."""
+        (unique,) = await self._one(_UNIQUE, ()) or (False,)
+        if not unique:
+            message = "the unique index over ids of log.entry_ids is gone: from entry 0 on, one id may name two entries"
+            return broken_at(0, BreakReason.ID_INDEX_MISMATCH, message)
+        async with self._snapshot():
+            await self._connection.execute("SET LOCAL enable_seqscan = on")  # all of it is read, once
+            size, count = await self._one(_COUNT, (self._origin, self._origin)) or (0, 0)
+            if size == count:
+                return None
+            stray = await self._one(_STRAY, (self._origin, self._archived))
+        if stray is None:
+            message = f"the id index holds {count} ids of {size} entries: some of those before {self._archived} differ"
+            return broken_at(0, BreakReason.ID_INDEX_MISMATCH, message)
+        message = f"the id index names entry {stray[0]} for {stray[1]}, which is not its id"
+        return broken_at(stray[0], BreakReason.ID_INDEX_MISMATCH, message)
+
+    async def _index_map(self) -> "_IndexMap":
+        """About where on disk the id index holds which entries."""
+        (blocks,) = await self._one(_BLOCKS, ()) or (0,)
+        if blocks < _FEWEST_BLOCKS:
+            return _IndexMap((), ())
+        cursor = await self._connection.execute(_SAMPLES, (blocks - 1, _SAMPLE_BLOCKS), binary=True)
+        samples = await cursor.fetchall()
+        return _IndexMap(tuple(block for block, _ in samples), tuple(seq for _, seq in samples))
+
+    async def _head(self) -> tuple[int, bytes]:
+        row = await self._one(_HEAD, (self._origin,))
+        if row is None:
+            raise Corrupt(f"the head row of {self._origin} is gone: restore the log from a backup")
+        return row[0], row[1]
+
+    async def _one(self, statement: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        cursor = await self._connection.execute(statement, values, binary=True)
+        return await cursor.fetchone()
+
+    @asynccontextmanager
+    async def _snapshot(self) -> AsyncIterator[None]:
+        await self._connection.execute(_SNAPSHOT)
+        try:
+            yield
+        finally:
+            if not self._connection.closed:
+                await self._connection.execute("ROLLBACK")
+
+
+@dataclass(frozen=True, slots=True)
+class _IndexMap:
+    """Samples of the id index, which is filled as the log is: in which block which entry's row was seen. Only a hint:
+    a row that is elsewhere is looked up."""
+
+    at: tuple[int, ...]
+    seqs: tuple[int, ...]
+
+    def blocks(self, first: int, end: int) -> tuple[int, int] | None:
+        """Where rows of ``first`` to ``end - 1`` are expected; None where nothing is known."""
+        if not self.at:
+            return None
+        low = max(bisect_left(self.seqs, first) - 2, 0)
+        high = bisect_left(self.seqs, end) + 2
+        return self.at[low], self.at[high] if high < len(self.at) else 2**32 - 1
 
 
 def _feed(verifier: ChainVerifier, rows: Iterable[tuple[Any, ...]]) -> bool:
@@ -79,14 +318,3 @@ def _feed(verifier: ChainVerifier, rows: Iterable[tuple[Any, ...]]) -> bool:
         if not verifier.feed(StoredEntry(seq, octets, leaf, tuple(projected), indexed)):
             return False
     return True
-
-
-async def _octets(connection: Connection, origin: str, seq: int) -> bytes | None:
-    statement: LiteralString = "SELECT octets FROM log.entries WHERE origin = %s AND seq = %s"
-    row = await _one(connection, statement, (origin, seq))
-    return None if row is None else bytes(row[0])
-
-
-async def _one(connection: Connection, statement: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
-    cursor = await connection.execute(statement, values, binary=True)
-    return await cursor.fetchone()

@@ -6,7 +6,7 @@ collector's lease alone), multipart upload, COPY, GET, HEAD, LIST, DELETE.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from secrets import token_hex
@@ -176,6 +176,31 @@ class Bucket:
                 "a content store; use another service"
             )
         return found.modified
+
+    async def check(self) -> None:
+        """See that the service keeps what is relied upon. Raises ``InvalidInput`` when it does not, ``Unavailable``."""
+        key = f"tmp/{token_hex(16)}"
+        tag = await self.put_if(key, b"first", None)
+        try:
+            seen = [found.key async for found in self.list("tmp") if found.key == key]
+            if await self.head(key) is None or not seen:
+                raise InvalidInput(
+                    f"{self.name} does not show at once what was written: it is not strongly consistent and cannot "
+                    "hold a content store; use another service"
+                )
+            for wrong in (None, f'"{"0" * 32}"'):
+                with suppress(Conflict):
+                    await self.put_if(key, b"second", wrong)
+                    raise InvalidInput(
+                        f"{self.name} writes over an object although the condition of the request does not hold: two "
+                        "collectors could be at work at once; use a service with conditional PUT"
+                    )
+            if await self.put_if(key, b"third", tag) == tag or (await self.get(key))[0] != b"third":
+                raise InvalidInput(f"{self.name} shows earlier content of what was written again; use another service")
+        finally:
+            await self.delete(key)
+        if await self.head(key) is not None:
+            raise InvalidInput(f"{self.name} shows an object after it was deleted; use another service")
 
     @contextmanager
     def errors(self, key: str) -> Iterator[None]:

@@ -23,8 +23,8 @@ from triplane.adapters.s3.turns import Turns
 from triplane.adapters.uncancelled import uncancelled
 from triplane.audit.digest import digest_of_hex, parse_digest
 from triplane.domain.collection import StoredBlob
-from triplane.errors import BlobMissing, Corrupt, InvalidInput, TriplaneError, Unavailable
-from triplane.ports import Clock
+from triplane.errors import BlobMissing, BlobQuarantined, Corrupt, InvalidInput, TriplaneError, Unavailable
+from triplane.ports import Clock, KeeperRole
 
 DEFAULT_CAP: Final = 4 << 30
 """Octets of the largest blob unless the store is made with another cap."""
@@ -62,7 +62,9 @@ class S3ContentStore:
         self._renew = timedelta(seconds=renew_seconds)
 
     async def open(self) -> None:
-        """See that the bucket can be used, and what time the service has. Raises ``Unavailable``."""
+        """See that the bucket can be used, and what time the service has. Raises ``Unavailable``, and ``InvalidInput``
+        for a service that does not keep what this store relies upon."""
+        await self._bucket.check()
         await self._keeping.set_clock()
 
     async def store(
@@ -214,7 +216,7 @@ class S3ContentStore:
 
     async def _missing(self, digits: str) -> BlobMissing:
         async for found in self._bucket.list(f"{QUARANTINE}/{digits}"):
-            return BlobMissing(
+            return BlobQuarantined(
                 f"sha256:{digits} is quarantined: what was stored under it had other content, see "
                 f"{self._bucket.name}/{found.key}; store the right content again"
             )
@@ -286,9 +288,9 @@ class S3ContentStore:
         return await self._keeping.held()
 
     @asynccontextmanager
-    async def lease(self, seconds: float) -> AsyncIterator[S3Lease]:
+    async def lease(self, seconds: float, role: KeeperRole = "collector") -> AsyncIterator[S3Lease]:
         """See ``KeptContent.lease``. Needs a service with conditional PUT."""
-        lease = S3Lease(self._bucket, self._keeping, seconds)
+        lease = S3Lease(self._bucket, self._keeping, seconds, role)
         await lease.take()
         try:
             yield lease

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator
 from typing import Final
 
 from triplane.adapters.s3.bucket import PART_OCTETS
-from triplane.errors import Corrupt, TooLarge
+from triplane.errors import DigestMismatch, TooLarge
 
 WHOLE_OCTETS: Final = PART_OCTETS
 """Content up to this size is sent in one request, under its own name at once: its digest is known before."""
@@ -59,9 +59,10 @@ class Incoming:
         """The hexadecimal digits. Raises ``Corrupt`` if they are not ``expected``."""
         digits = self._hash.hexdigest()
         if expected is not None and digits != expected:
-            raise Corrupt(
+            raise DigestMismatch(
                 f"the content is sha256:{digits}, not the expected sha256:{expected}; nothing was stored. "
-                "Send the right content or the right digest"
+                "Send the right content or the right digest",
+                actual=f"sha256:{digits}",
             )
         return digits
 

@@ -8,11 +8,11 @@ from secrets import token_hex
 import orjson
 
 from triplane.adapters.s3.bucket import Bucket, Found
-from triplane.adapters.s3.names import BLOBS, HOLDS, LEASE, TEMPORARY, digits_of, hold_of
+from triplane.adapters.s3.names import BLOBS, HOLDS, LEASES, TEMPORARY, digits_of, hold_of
 from triplane.audit.digest import digest_of_hex
 from triplane.domain.collection import StoredBlob, check_holder
 from triplane.errors import BlobMissing, Conflict, Fenced, TriplaneError
-from triplane.ports import Clock
+from triplane.ports import Clock, KeeperRole
 
 
 class Keeping:
@@ -124,10 +124,12 @@ class Keeping:
 class S3Lease:
     """``triplane.ports.CollectorLease`` as an object that is only ever written on condition of its tag."""
 
-    def __init__(self, bucket: Bucket, keeping: Keeping, seconds: float) -> None:
+    def __init__(self, bucket: Bucket, keeping: Keeping, seconds: float, role: KeeperRole) -> None:
         self._bucket = bucket
         self._keeping = keeping
         self._life = timedelta(seconds=seconds)
+        self._role = role
+        self._key = f"{LEASES}/{role}"
         self._tag: str | None = None
         self.began = datetime.min.replace(tzinfo=UTC)
 
@@ -136,12 +138,12 @@ class S3Lease:
         await self._keeping.set_clock()
         tag: str | None = None
         with suppress(BlobMissing):
-            content, tag = await self._bucket.get(LEASE)
+            content, tag = await self._bucket.get(self._key)
             until = _time(content)
             if until > self._keeping.now():
                 raise Conflict(
-                    f"another collector is at work on {self._bucket.name} until {until.isoformat()}; let it end, or "
-                    f"remove the object {LEASE} if you know that there is none"
+                    f"another {self._role} is at work on {self._bucket.name} until {until.isoformat()}; let it end, or "
+                    f"remove the object {self._key} if you know that there is none"
                 )
         self._tag = await self._write(tag, self._life)
         self.began = self._keeping.now()
@@ -151,7 +153,7 @@ class S3Lease:
         try:
             self._tag = await self._write(self._tag, self._life)
         except Conflict as error:
-            raise Fenced(f"another collector has taken over {self._bucket.name}; stop") from error
+            raise Fenced(f"another {self._role} has taken over {self._bucket.name}; stop") from error
 
     async def give_back(self) -> None:
         """Let the next one in at once. When that fails it waits for the end of the lease."""
@@ -160,9 +162,9 @@ class S3Lease:
 
     async def _write(self, tag: str | None, life: timedelta) -> str:
         try:
-            return await self._bucket.put_if(LEASE, _document(until=self._keeping.now() + life), tag)
+            return await self._bucket.put_if(self._key, _document(until=self._keeping.now() + life), tag)
         except Conflict as error:
-            raise Conflict(f"another collector is at work on {self._bucket.name}; let it end") from error
+            raise Conflict(f"another {self._role} is at work on {self._bucket.name}; let it end") from error
 
 
 def _blob(found: Found) -> StoredBlob:

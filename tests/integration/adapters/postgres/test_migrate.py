@@ -1,8 +1,12 @@
 """Migration of a real Postgres: repeatable, least rights, and refused when it does not fit."""
 
+import uuid
+from datetime import UTC, datetime
+
 import psycopg
 import pytest
-from tests.conftest import TEMPLATE, Database, PostgresServer
+from tests.conftest import TEMPLATE, Database, PostgresServer, drop_database
+from tests.contract.test_event_log import body
 
 from triplane.adapters.postgres.connection import (
     check_revision,
@@ -12,9 +16,11 @@ from triplane.adapters.postgres.connection import (
     make_pool,
     open_pool,
 )
-from triplane.adapters.postgres.migrate import migrate
+from triplane.adapters.postgres.eventlog import PostgresEventLog
+from triplane.adapters.postgres.migrate import ensure_access, migrate, run_migrations
 from triplane.adapters.postgres.roles import GROUPS, LOGINS, role_name
 from triplane.adapters.postgres.sessionstore import PostgresSessionStore
+from triplane.audit.entry import first_entries, open_entry, prepare, seal_all
 from triplane.errors import InvalidInput, Unavailable
 
 
@@ -120,7 +126,9 @@ async def test_what_was_spent_before_it_was_counted_is_counted(database: Databas
             " CASE WHEN run = 1 OR n <= 18 THEN now() - interval '57.5 seconds' END"
             " FROM generate_series(1, 20) AS n, generate_series(1, 2) AS run"
         )
-    migrate(database.dsn("migrator"), database.server.passwords, database=database.name)
+    run_migrations(database.dsn("migrator"), "0008")
+    with database.superuser() as admin:
+        admin.execute("UPDATE public.schema_revision SET version_num = %s", (expected_revision(),))
     pool = make_pool(database.dsn("operator"), name="test")
     await open_pool(pool)
     try:
@@ -130,3 +138,48 @@ async def test_what_was_spent_before_it_was_counted_is_counted(database: Databas
     assert (spent["g"].tokens, spent["g"].cost_minor_units, spent["g"].sessions) == (18 * 15, 18 * (2**53 - 1), 20)
     assert 38 * 2.5 + 2 * 60 <= spent["g"].seconds <= 38 * 2.5 + 2 * 70
     assert spent["t0"].sessions == spent["t1"].sessions == 10
+
+
+async def test_a_log_of_before_partitions_becomes_the_first_of_them_as_it_stands(
+    postgres_server: PostgresServer,
+) -> None:
+    """0010 over entries of before: not a row is rewritten, the chain goes on, the guards stand."""
+    database = Database(postgres_server, f"t_{uuid.uuid4().hex[:12]}", f"localhost/{uuid.uuid4().hex}")
+    own = ensure_access(postgres_server.embedded.dsn, postgres_server.passwords, database.name)
+    run_migrations(own, "0009")
+    begun = first_entries(*database.origin.split("/"), datetime.now(UTC))
+    rest = seal_all(
+        [prepare(database.origin, body(n)) for n in range(300)],
+        2,
+        begun[-1].leaf.hex(),
+        open_entry(begun[-1].octets).entry["time"],
+    )
+    where = "SELECT relfilenode FROM pg_class WHERE oid = %s::regclass"
+    try:
+        with psycopg.connect(own) as connection:
+            connection.execute("SET ROLE triplane_log_owner")
+            connection.execute("INSERT INTO log.heads (origin) VALUES (%s)", (database.origin,))
+            connection.execute(
+                "SELECT log.log_append(%s, 'migrate', 0, 0, '{}', %s, %s)",
+                (
+                    database.origin,
+                    [entry.octets for entry in (*begun, *rest)],
+                    [entry.body_sha256 for entry in (*begun, *rest)],
+                ),
+            )
+            before = connection.execute(where, ("log.entries",)).fetchone()
+        assert migrate(own, postgres_server.passwords, database=database.name) == database.origin
+        with database.superuser() as admin:
+            assert admin.execute(where, ("log.entries_0",)).fetchone() == before
+            for statement in ("UPDATE log.entries SET octets = octets", "TRUNCATE log.entries_0"):
+                with pytest.raises(psycopg.Error, match="append-only"):
+                    admin.execute(statement)  # type: ignore[arg-type]
+        log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
+        try:
+            (receipt,) = await log.append([body(300)])
+            assert (receipt.seq, (await log.append([body(0)]))[0].seq) == (302, 2)
+            assert (await log.verify_chain()).ok
+        finally:
+            await log.close()
+    finally:
+        drop_database(database)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from triplane.adapters.postgres import sequencer as module
 from triplane.adapters.postgres.sequencer import LARGEST_BATCH, Call, Sequencer
 from triplane.audit.entry import Prepared, prepare
 from triplane.audit.model import EventBody, EventSubject, Receipt
@@ -124,3 +125,115 @@ async def test_closing_finishes_what_is_queued_and_refuses_the_rest() -> None:
     commits.gate.set()
     await closing
     assert [len(answer) for answer in await asyncio.gather(*queued)] == [1, 1, 1]
+
+
+async def test_a_full_batch_that_waits_is_prepared_during_the_commit_and_sent_before_its_callers_are_answered() -> None:
+    order: list[str] = []
+    commits = Commits()
+    commits.gate.clear()
+
+    async def commit(calls: list[Call]) -> Sequence[list[Receipt] | IdReused]:
+        order.append("sent")
+        return await commits(calls)
+
+    sequencer = Sequencer(commit, lambda calls: order.append(f"prepared {len(calls)}"))
+    calls = [asyncio.create_task(sequencer.submit([prepared(n)])) for n in range(3 * LARGEST_BATCH)]
+    for call in calls:
+        call.add_done_callback(lambda _: order.append("answered"))
+    await asyncio.sleep(0.05)
+    assert order == ["sent", f"prepared {LARGEST_BATCH}"]
+    commits.gate.set()
+    await asyncio.gather(*calls)
+    assert order[2] == "sent", order[:4]
+    assert order.index("answered") > 2
+    assert sequencer.load.queued_entries == sequencer.load.queued_octets == 0
+    assert (sequencer.load.batches, sequencer.load.entries) == (3, 3 * LARGEST_BATCH)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of four entries."""
+    monkeypatch.setattr(module, "LARGEST_QUEUE", 4)
+
+
+async def append(sequencer: Sequencer, number: int) -> list[Receipt]:
+    """As the event log does it: a place first, then the encoding."""
+    await sequencer.place()
+    return await sequencer.submit([prepared(number)])
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_full_queue_lets_callers_wait_outside_and_in_one_after_another() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(append(sequencer, n)) for n in range(50)]
+    await asyncio.sleep(0.05)
+    assert (sequencer.load.queued_entries, sequencer.load.outside) == (4, 46)
+    commits.gate.set()
+    await asyncio.gather(*calls)
+    assert [one for batch in commits.batches for one in batch] == [prepared(n).id for n in range(50)], "first come"
+    assert (sequencer.load.queued_entries, sequencer.load.outside) == (0, 0)
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_caller_that_gives_up_outside_keeps_nobody_from_coming_in() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(append(sequencer, n)) for n in range(10)]
+    await asyncio.sleep(0.05)
+    for number in (4, 5, 7):
+        calls[number].cancel()
+    await asyncio.sleep(0.05)
+    commits.gate.set()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert sorted(one for batch in commits.batches for one in batch) == [
+        prepared(n).id for n in range(10) if n not in {4, 5, 7}
+    ]
+    assert (sequencer.load.queued_entries, sequencer.load.outside) == (0, 0)
+
+
+@pytest.mark.usefixtures("small")
+async def test_patience_ends_for_those_outside_and_for_those_in_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.2)
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(append(sequencer, 0))]
+    await asyncio.sleep(0.05)
+    calls += [asyncio.create_task(append(sequencer, n)) for n in range(1, 10)]
+    await asyncio.sleep(0.5)
+    refused = [call for call in calls if call.done()]
+    assert len(refused) == 6, "those outside are told at once"
+    commits.gate.set()
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert commits.batches == [[prepared(0).id]], "what waited too long is not sent any more"
+    for outcome in outcomes[1:]:
+        assert isinstance(outcome, Unavailable)
+        assert "Nothing was appended" in str(outcome)
+    assert sequencer.load.refused == 9
+    assert (sequencer.load.queued_entries, sequencer.load.outside) == (0, 0)
+
+
+@pytest.mark.usefixtures("small")
+async def test_closing_refuses_who_waits_outside_and_finishes_the_queue() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(append(sequencer, n)) for n in range(6)]
+    await asyncio.sleep(0.05)
+    closing = asyncio.create_task(sequencer.close())
+    await asyncio.sleep(0.05)
+    commits.gate.set()
+    await closing
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False] * 4 + [True] * 2
+
+
+@pytest.mark.usefixtures("small")
+async def test_a_call_larger_than_the_queue_is_taken_alone() -> None:
+    commits = Commits()
+    sequencer = Sequencer(commits)
+    await sequencer.place()
+    assert len(await sequencer.submit([prepared(n) for n in range(9)])) == 9

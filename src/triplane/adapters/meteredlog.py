@@ -4,6 +4,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
+from triplane.audit.verifying import Given
 from triplane.ports import EventLog
 
 
@@ -13,6 +14,8 @@ class MeteredLog:
     def __init__(self, inner: EventLog, appended: Callable[[float], None]) -> None:
         self._inner = inner
         self._appended = appended
+        self.waiting = 0
+        """Entries whose append has not been answered yet: those with the server, and those that wait their turn."""
 
     @property
     def origin(self) -> str:
@@ -22,9 +25,11 @@ class MeteredLog:
     async def append(self, bodies: Sequence[EventBody]) -> list[Receipt]:
         """See ``EventLog.append``. A failed one took time, too."""
         began = time.perf_counter()
+        self.waiting += len(bodies)
         try:
             return await self._inner.append(bodies)
         finally:
+            self.waiting -= len(bodies)
             self._appended(time.perf_counter() - began)
 
     async def get(self, event_id: str) -> Recorded | None:
@@ -54,9 +59,15 @@ class MeteredLog:
         """See ``EventLog.stream``."""
         return self._inner.stream(where, after=after)
 
-    async def verify_chain(self, *, first: int = 0, last: int | None = None) -> Verification:
+    async def verify_chain(
+        self,
+        *,
+        first: int = 0,
+        last: int | None = None,
+        given: Given = Given(),  # frozen
+    ) -> Verification:
         """See ``EventLog.verify_chain``."""
-        return await self._inner.verify_chain(first=first, last=last)
+        return await self._inner.verify_chain(first=first, last=last, given=given)
 
     async def begin_epoch(self) -> int:
         """See ``EventLog.begin_epoch``."""

@@ -1,0 +1,1 @@
+"""Places outside the database that hold the latest checkpoint (``triplane.ports.Anchor``)."""

@@ -1,0 +1,109 @@
+"""The database's side of archiving the log, as its owner: ``triplane.ports.archive.Archivist``."""
+
+import asyncio
+from datetime import datetime
+from typing import Any, Self
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from triplane.adapters.postgres.connection import CONNECT_SECONDS, translated
+from triplane.adapters.postgres.ownerappend import append_within
+from triplane.adapters.postgres.roles import LOG_OWNER
+from triplane.audit.entry import format_time, prepare
+from triplane.audit.types import STAYING
+from triplane.domain.events import log_archived
+from triplane.errors import Conflict, Unavailable
+from triplane.failpoint import failpoint
+from triplane.ports.archive import Boundary, Cut
+
+NOT_ARCHIVED = "TP006"
+_WRITER = "archive"
+_BOUNDARY = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
+_HEAD = "SELECT size, leaf, time FROM log.heads WHERE origin = %s FOR UPDATE"
+_RECORD = "SELECT log.log_archive(%s, %s, %s, %s, %s, %s, %s)"
+_STAYING = "SELECT count(*) FROM log.entries WHERE origin = %s AND seq >= %s AND seq < %s AND type = ANY (%s)"
+_REMOVE = "SELECT log.log_remove_archived(%s, %s, %s)"
+
+Connection = psycopg.Connection[tuple[Any, ...]]
+
+
+class PostgresArchivist:
+    """``conninfo`` is the migrator's: it becomes the log's owner. Use it as a context."""
+
+    def __init__(self, conninfo: str, origin: str) -> None:
+        self._conninfo = make_conninfo(conninfo, options=f"-c role={LOG_OWNER} -c synchronous_commit=on")
+        self._origin = origin
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Self:
+        with translated("open the database"):
+            self._connection = await asyncio.to_thread(
+                psycopg.connect,
+                self._conninfo,
+                autocommit=True,
+                connect_timeout=CONNECT_SECONDS,
+                application_name="triplane log archive",
+            )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._connection is not None:
+            await asyncio.to_thread(self._connection.close)
+
+    async def boundary(self) -> Boundary | None:
+        """See ``Archivist.boundary``."""
+        row = await asyncio.to_thread(self._one, "read what is archived", _BOUNDARY, (self._origin,))
+        return None if row is None else Boundary(*row)
+
+    async def record(self, cut: Cut, now: datetime) -> None:
+        """See ``Archivist.record``."""
+        await asyncio.to_thread(self._record, cut, now)
+
+    async def remove(self, limit: int) -> int:
+        """See ``Archivist.remove``. Raises ``Unavailable`` when readers of a partition keep it from being dropped."""
+        failpoint("log.archive.before_removal")
+        row = await asyncio.to_thread(
+            self._one, "remove archived entries", _REMOVE, (self._origin, sorted(STAYING), limit)
+        )
+        return 0 if row is None else int(row[0])
+
+    def _record(self, cut: Cut, now: datetime) -> None:
+        with translated("record what is archived"), self._opened().transaction():
+            head = self._opened().execute(_HEAD, (self._origin,)).fetchone()
+            if head is None:
+                raise Unavailable(f"no log has the origin {self._origin}")
+            size, leaf, last = head
+            moment = max(format_time(now), last)
+            values = (self._origin, cut.upto, cut.root, cut.note, cut.size, cut.place, moment)
+            self._one("record what is archived", _RECORD, values)
+            counted = self._opened().execute(_STAYING, (self._origin, cut.first, cut.upto, sorted(STAYING))).fetchone()
+            staying = 0 if counted is None else int(counted[0])
+            body = log_archived(self._origin, cut.first, cut.upto, cut.root.hex(), cut.size, staying)
+            entries = [prepare(self._origin, body)]
+            epoch = self._epoch()
+            if not append_within(
+                self._opened(), self._origin, entries, size=size, leaf=leaf, time=moment, writer=_WRITER, epoch=epoch
+            ):
+                raise Conflict(f"the head of {self._origin} moved under its lock: verify the log")
+
+    def _epoch(self) -> int:
+        statement = "SELECT epoch FROM log.writers WHERE login = session_user AND writer = %s"
+        row = self._opened().execute(statement, (_WRITER,)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _one(self, action: str, statement: str, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+        with translated(action):
+            try:
+                return self._opened().execute(statement, values).fetchone()
+            except psycopg.errors.LockNotAvailable as error:
+                raise Unavailable(f"could not {action}: readers hold the partition; run it again") from error
+            except psycopg.Error as error:
+                if error.sqlstate == NOT_ARCHIVED:
+                    raise Conflict(f"could not {action}: {str(error).splitlines()[0]}") from error
+                raise
+
+    def _opened(self) -> Connection:
+        if self._connection is None:
+            raise Unavailable("the archivist is not open: enter it first")
+        return self._connection

@@ -1,0 +1,84 @@
+"""``triplane log archive``: keep the oldest entries in a folder, and take them out of the database."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from triplane.cli.connect import settings
+from triplane.cli.output import Format, FormatOption, emit, note
+from triplane.cli.trust import KeysOption, trust_of
+from triplane.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from triplane.controllers.archiving import Archived, Progress
+
+
+def archive(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="New or empty, or the archive so far.", file_okay=False)
+    ],
+    before: Annotated[
+        int | None, typer.Option("--before", help="Entries below this sequence number.", min=0, show_default=False)
+    ] = None,
+    older_than: Annotated[
+        int | None, typer.Option("--older-than", help="Entries older than so many days.", min=0, show_default=False)
+    ] = None,
+    keys: KeysOption = None,
+    output: FormatOption = Format.TABLE,
+) -> None:
+    """Move the oldest entries from the database to DIR, by whole tiles of 256, never beyond the latest checkpoint.
+
+    The log is exported to DIR (C2SP tlog-tiles), every file is read back and checked, then the rows go. Receipts, ids
+    and hashes stay: appends stay idempotent, proofs and verification go on. Run it as the installation's user, and keep
+    DIR: it is the only copy."""
+    if (before is None) == (older_than is None):
+        raise InvalidInput("say which entries: either --before SEQ or --older-than DAYS")
+    done = asyncio.run(_archive(folder.absolute(), before, older_than, keys))
+    document = {"first": done.first, "upto": done.upto, "size": done.size, "removed": done.removed}
+    emit(document, output, lambda: typer.echo(_sentence(folder, done)))
+
+
+async def _archive(folder: Path, before: int | None, older_than: int | None, keys: list[str] | None) -> "Archived":
+    from triplane.adapters.filesystem.exportfolder import ExportFolder
+    from triplane.controllers.archiving import archive_log, first_since
+    from triplane.controllers.exporting import StoredLog
+    from triplane.wiring import open_archive, own_trust
+
+    now = datetime.now(UTC)
+    async with open_archive(settings()) as backends:
+        log = backends.log
+        trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
+        if trust is None:
+            raise InvalidInput("whose signature is to be checked? No key of the log is readable here: give --key")
+        if before is None:
+            before = await first_since(log, now - timedelta(days=older_than or 0))
+        with ExportFolder(folder) as target:
+            return await archive_log(
+                StoredLog(log, backends.checkpoints),
+                target,
+                backends.archivist,
+                trust,
+                before=before,
+                place=str(folder),
+                now=now,
+                progress=_progress(),
+            )
+
+
+def _progress() -> "Progress":
+    said: dict[str, int] = {}
+
+    def progress(what: str, count: int, size: int) -> None:
+        if what not in said or count - said[what] >= 65_536:
+            said[what] = count
+            note(f"{what}: {count} of {size}")
+
+    return progress
+
+
+def _sentence(folder: Path, done: "Archived") -> str:
+    new = f"entries {done.first} to {done.upto - 1} archived" if done.upto > done.first else "nothing new to archive"
+    return f"{folder}: {new}; {done.removed} removed from the database, which now begins at entry {done.upto}"

@@ -1,0 +1,393 @@
+"""``triplane log archive`` on a real Postgres: entries leave, nothing that rests on them does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+import pytest
+from tests.conftest import Database
+from tests.contract.test_event_log import body
+from tests.unit.audit.notary import LOG, log_key
+from typer.testing import CliRunner
+
+from triplane.adapters.filesystem.exportfolder import ExportFolder
+from triplane.adapters.filesystem.notarykeys import NotaryKeyFolder
+from triplane.adapters.postgres import archivist as archivist_module
+from triplane.adapters.postgres.archivist import PostgresArchivist
+from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
+from triplane.adapters.postgres.connection import make_pool, open_pool
+from triplane.adapters.postgres.eventlog import PostgresEventLog
+from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
+from triplane.audit.exported import verify_export
+from triplane.audit.merkle import inclusion_plan, verify_inclusion
+from triplane.audit.model import EventFilter
+from triplane.audit.notekey import KeyRing
+from triplane.audit.subtrees import GrowingTree
+from triplane.cli.main import app
+from triplane.controllers.archiving import Archived, archive_log, first_since
+from triplane.controllers.exporting import StoredLog
+from triplane.errors import Archived as ArchivedError
+from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """A log with small partitions, and what archives it."""
+
+    database: Database
+    log: PostgresEventLog
+    checkpoints: PostgresCheckpointStore
+    archivist: PostgresArchivist
+    folder: Path
+
+    @property
+    def trust(self) -> CheckpointTrust:
+        return CheckpointTrust(self.log.origin, KeyRing([log_key(name=self.log.origin)]))
+
+    async def sign(self) -> None:
+        """Publish a checkpoint of all that is there."""
+        tree = GrowingTree()
+        with self.database.superuser() as admin:
+            for (leaf,) in admin.execute(
+                "SELECT leaf FROM (SELECT seq, leaf FROM log.entries UNION SELECT seq, leaf FROM log.archived_entries)"
+                " ORDER BY seq"
+            ):
+                tree.add(leaf)
+        await self.checkpoints.keep(tree.completed)
+        checkpoint = Checkpoint(self.log.origin, tree.size, tree.root())
+        await self.checkpoints.publish(sign_checkpoint(checkpoint, self.log.origin, [LOG]))
+
+    async def archive(self, before: int) -> Archived:
+        with ExportFolder(self.folder) as target:
+            return await archive_log(
+                StoredLog(self.log, self.checkpoints),
+                target,
+                self.archivist,
+                self.trust,
+                before=before,
+                place=str(self.folder),
+                now=NOW,
+            )
+
+    def partitions(self) -> list[str]:
+        with self.database.superuser() as admin:
+            return [
+                row[0]
+                for row in admin.execute(
+                    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'log.entries'::regclass"
+                    " ORDER BY pg_inherits.inhrelid"
+                )
+            ]
+
+    def rows(self) -> tuple[int, int]:
+        """Lowest number and count of what is in the database, but for what stays."""
+        with self.database.superuser() as admin:
+            found = admin.execute(
+                "SELECT min(seq), count(*) FROM log.entries WHERE type NOT IN"
+                " ('origin.created', 'principal.created', 'log.archived')"
+            ).fetchone()
+        assert found is not None
+        return found[0], found[1]
+
+
+@pytest.fixture
+async def world(database: Database, tmp_path: Path) -> AsyncIterator[World]:
+    with database.superuser() as admin:
+        admin.execute(
+            "CREATE OR REPLACE FUNCTION log.partition_entries() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN 512"
+        )
+        admin.execute("ALTER TABLE log.entries DETACH PARTITION log.entries_0")
+        admin.execute("ALTER TABLE log.entries ATTACH PARTITION log.entries_0 FOR VALUES FROM (MINVALUE) TO (512)")
+        admin.execute("UPDATE log.heads SET capacity = 512")
+    pool = make_pool(database.dsn("operator"), name="test")
+    await open_pool(pool)
+    log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
+    async with PostgresArchivist(database.dsn("migrator"), log.origin) as archivist:
+        yield World(
+            database,
+            log,
+            PostgresCheckpointStore(pool, log.origin),
+            archivist,
+            tmp_path / "archive",
+        )
+    await log.close()
+    await pool.close()
+
+
+async def test_partitions_are_made_ahead_of_need_and_guarded_like_the_first(world: World) -> None:
+    assert world.partitions() == ["log.entries_0"]
+    await world.log.append([body(n) for n in range(450)])  # within an eighth of the end
+    assert world.partitions() == ["log.entries_0", "log.entries_512"]
+    await world.log.append([body(n) for n in range(450, 1500)])
+    assert world.partitions() == ["log.entries_0", "log.entries_512", "log.entries_1024", "log.entries_1536"]
+    assert (await world.log.verify_chain()).count == 1502
+    with world.database.superuser() as admin:
+        for statement in (
+            "UPDATE log.entries SET octets = octets WHERE seq = 600",
+            "DELETE FROM log.entries_512 WHERE seq = 600",
+            "TRUNCATE log.entries_512",
+        ):
+            for replica in ("origin", "replica"):
+                admin.execute(f"SET session_replication_role = {replica}")  # type: ignore[arg-type]
+                with pytest.raises(psycopg.Error, match="append-only"):
+                    admin.execute(statement)  # type: ignore[arg-type]
+    with (
+        psycopg.connect(world.database.dsn("operator")) as operator,
+        pytest.raises(psycopg.errors.InsufficientPrivilege),
+    ):
+        operator.execute("SELECT * FROM log.entries_512")
+
+
+async def test_one_call_may_span_several_partitions(world: World) -> None:
+    receipts = await world.log.append([body(n) for n in range(1400)])
+    assert [receipt.seq for receipt in receipts] == list(range(2, 1402))
+    assert [item.seq for item in await world.log.query(after=500, limit=30)] == list(range(501, 531))
+    assert [item.seq for item in await world.log.query(EventFilter(uid="uid-1300"))] == [1302]
+
+
+async def test_what_is_archived_leaves_and_all_that_rests_on_it_stays(world: World) -> None:
+    receipts = await world.log.append([body(n) for n in range(1400)])
+    await world.sign()
+    whole = await world.log.verify_chain()
+    done = await world.archive(before=700)
+    assert (done.first, done.upto, done.size, done.removed) == (0, 512, 1402, 510)
+    assert world.rows() == (512, 1402 - 512)
+    with world.database.superuser() as admin:
+        assert admin.execute("SELECT seq FROM log.entries_0 ORDER BY seq").fetchall() == [(0,), (1,)]
+
+    # The archive is whole, and checked by the same verifier as every export.
+    found = verify_export(lambda path: (world.folder / path).read_bytes(), world.trust)
+    assert (found.ok, found.count) == (True, 1402)
+    # Ids stay taken, and the first receipts are given again.
+    assert await world.log.append([body(0), body(510)]) == [receipts[0], receipts[510]]
+    with pytest.raises(IdReused):
+        await world.log.append([body(0, data={"count": 77})])
+    # The chain verifies from the boundary on, with the root over everything.
+    again = await world.log.verify_chain()
+    assert again.ok, again.broken
+    assert again.last == whole.last + 1
+    # Proofs of what is archived and of what is not.
+    for receipt in (receipts[1], receipts[898]):
+        plan = inclusion_plan(receipt.seq, 1402)
+        proof = plan.fold(await world.checkpoints.hashes(plan.nodes))
+        verify_inclusion(receipt.seq, 1402, bytes.fromhex(receipt.leaf_hash), proof, bytes.fromhex(whole.root))
+    # And it is said in the log.
+    (told,) = await world.log.query(EventFilter(types=frozenset({"log.archived"})), after=1401)
+    assert told.entry["data"]["upto"] == 512
+    assert told.entry["data"]["checkpointSize"] == 1402
+
+
+async def test_whoever_asks_for_what_is_archived_is_told_where_it_is(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    where = f"entries 0 to 255 .* are archived at {world.folder}"
+    with pytest.raises(ArchivedError, match=f"resource.observed/uid-7/1 is entry 9, and {where}"):
+        await world.log.get(body(7).id)
+    with pytest.raises(ArchivedError, match=where) as refused:
+        await world.log.query()
+    assert refused.value.upto == 256
+    with pytest.raises(ArchivedError, match=where):
+        await anext(world.log.stream())
+    assert (await anext(world.log.stream(after=255))).seq == 256
+    assert (await world.log.query(after=255, limit=1))[0].seq == 256
+    assert await world.log.query(EventFilter(uid="uid-7")) == []
+    assert (await world.log.query(newest_first=True, limit=1))[0].entry["type"] == "log.archived"
+
+
+async def test_archiving_goes_on_where_it_ended_and_never_beyond_the_checkpoint(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    assert (await world.archive(before=300)).upto == 256
+    assert (await world.archive(before=300)).removed == 0
+    await world.log.append([body(n) for n in range(600, 900)])
+    done = await world.archive(before=10_000)  # the checkpoint is of 602 entries still
+    assert (done.first, done.upto) == (256, 512)
+    await world.sign()
+    done = await world.archive(before=10_000)
+    assert (done.first, done.upto) == (512, 768)
+    assert (await world.log.verify_chain()).ok
+    assert verify_export(lambda path: (world.folder / path).read_bytes(), world.trust).ok
+
+
+async def test_a_crash_after_the_boundary_was_recorded_leaves_rows_that_the_next_run_removes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+
+    def crash(name: str) -> None:
+        raise RuntimeError(name)
+
+    monkeypatch.setattr(archivist_module, "failpoint", crash)
+    with pytest.raises(RuntimeError, match="before_removal"):
+        await world.archive(before=300)
+    monkeypatch.undo()
+    assert world.rows()[0] == 2
+    assert (await world.log.verify_chain()).ok
+    assert (await world.archive(before=300)).removed == 254
+    assert world.rows()[0] == 256
+    assert (await world.log.verify_chain()).ok
+
+
+async def test_another_folder_than_the_archive_is_refused(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    first, world.folder = world.folder, world.folder.with_name("other")
+    with pytest.raises(Conflict, match=f"archived at {first}"):
+        await world.archive(before=600)
+    assert world.rows()[0] == 256
+
+
+async def test_an_altered_entry_is_neither_archived_nor_removed(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    with world.database.superuser() as admin:
+        admin.execute("ALTER TABLE log.entries DISABLE TRIGGER ALL")
+        admin.execute("UPDATE log.entries SET octets = set_byte(octets, 40, get_byte(octets, 40) # 1) WHERE seq = 5")
+    with pytest.raises(Corrupt):
+        await world.archive(before=300)
+    assert world.rows() == (2, 600)
+    assert await world.archivist.boundary() is None
+
+
+async def test_an_altered_archive_stops_the_removal(world: World) -> None:
+    """With the verification of the archive removed, the rows would be gone and the archive worthless."""
+    await world.log.append([body(n) for n in range(300)])
+    await world.sign()
+    await world.archive(before=0)
+    bundle = world.folder / "tile/entries/000"
+    octets = bytearray(bundle.read_bytes())
+    octets[100] ^= 1
+    bundle.write_bytes(octets)
+    with pytest.raises(Corrupt, match="nothing was removed"):
+        await world.archive(before=300)
+    assert world.rows() == (2, 300)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("triplane.controllers.archiving.verify_export", lambda *_: _Passed)
+        assert (await world.archive(before=300)).removed == 254
+
+
+class _Passed:
+    """A verification that finds nothing."""
+
+    fault = None
+
+
+@pytest.mark.parametrize("login", ["operator", "gateway", "verifier", "migrator"])
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param("SELECT log.log_archive('o', 256, '', '', 256, '', '')", id="record"),
+        pytest.param("SELECT log.log_remove_archived('o', '{}', 1)", id="remove"),
+        pytest.param("SELECT log.make_room(0, 1)", id="make partitions"),
+    ],
+)
+def test_15_no_login_may_archive_but_as_the_owner(database: Database, login: str, statement: str) -> None:
+    with psycopg.connect(database.dsn(login)) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+        connection.execute(statement)  # type: ignore[arg-type]
+
+
+async def test_15_the_owner_cannot_archive_what_no_checkpoint_vouches_for(world: World) -> None:
+    await world.log.append([body(n) for n in range(300)])
+    with world.database.superuser() as admin:
+        admin.execute("SET ROLE triplane_log_owner")
+        with pytest.raises(psycopg.Error) as refused:
+            admin.execute("SELECT log.log_archive(%s, 256, '', '', 302, '', '')", (world.log.origin,))
+        assert refused.value.sqlstate == "TP006"
+        with pytest.raises(psycopg.Error, match="append-only"):
+            admin.execute("DELETE FROM log.entries WHERE seq < 256")
+
+
+async def test_the_first_entry_since_a_moment_is_found(world: World) -> None:
+    receipts = await world.log.append([body(n) for n in range(600)])
+    moment = datetime.fromisoformat(receipts[0].time)
+    assert await first_since(world.log, moment) == 2
+    assert await first_since(world.log, moment + timedelta(microseconds=1)) == 602
+    assert await first_since(world.log, moment - timedelta(days=1)) == 0
+    with pytest.raises(InvalidInput):
+        await first_since(world.log, datetime(2020, 1, 1))
+
+
+async def test_the_command_archives_with_the_installations_own_key_and_says_what_it_did(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receipts = await world.log.append([body(n) for n in range(600)])
+    home = world.database.server.home
+    checkpoint = Checkpoint(world.log.origin, 602, bytes.fromhex((await world.log.verify_chain()).root))
+    signers = NotaryKeyFolder(home / "secrets").signers()
+    await world.checkpoints.publish(sign_checkpoint(checkpoint, world.log.origin, signers))
+    monkeypatch.setenv("TRIPLANE_HOME", str(home))
+    monkeypatch.setenv("TRIPLANE_DATABASE_NAME", world.database.name)
+
+    async def run(*arguments: str) -> tuple[int, str]:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["log", "archive", str(world.folder), *arguments])
+        return result.exit_code, result.output
+
+    assert (await run())[0] != 0, "which entries must be said"
+    assert (await run("--older-than", "1"))[1].count("nothing new to archive") == 1
+    code, said = await run("--before", "300")
+    assert (code, world.rows()[0]) == (0, 256), said
+    assert "entries 0 to 255 archived; 254 removed from the database, which now begins at entry 256" in said
+    assert await world.log.append([body(0)]) == [receipts[0]]
+
+
+async def test_what_an_installation_reads_however_old_it_is_stays_and_is_guarded(world: World) -> None:
+    await world.log.append([body(n) for n in range(1400)])
+    await world.sign()
+    await world.archive(before=1200)
+    await world.sign()
+    await world.archive(before=1400)
+    assert world.rows()[0] == 1280
+    begun = await world.log.query(EventFilter(types=frozenset({"origin.created", "principal.created"})))
+    assert [item.seq for item in begun] == [0, 1]
+    assert await world.log.get(begun[1].entry["id"]) == begun[1]
+    assert (await world.log.verify_chain()).ok
+    with world.database.superuser() as admin, pytest.raises(psycopg.Error, match="append-only"):
+        admin.execute("UPDATE log.entries SET octets = octets WHERE seq = 1")
+
+
+@pytest.mark.parametrize(
+    ("statement", "seq", "reason"),
+    [
+        pytest.param(
+            "UPDATE log.entries SET octets = set_byte(octets, 40, get_byte(octets, 40) # 1) WHERE seq = 1",
+            1,
+            "LeafHashMismatch",
+            id="a bit of its octets",
+        ),
+        pytest.param(
+            "UPDATE log.entries SET type = 'key.retired' WHERE seq = 1", 1, "ProjectionMismatch", id="a column"
+        ),
+        pytest.param("DELETE FROM log.entries WHERE seq = 1", 0, "EntryMissing", id="taken away"),
+        pytest.param(
+            "DELETE FROM log.entries WHERE type = 'log.archived' AND seq < 1024",
+            0,
+            "EntryMissing",
+            id="what tells of it",
+        ),
+    ],
+)
+async def test_1_what_stayed_and_was_altered_is_found(world: World, statement: str, seq: int, reason: str) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    await world.log.append([body(n) for n in range(600, 1200)])
+    await world.sign()
+    await world.archive(before=1024)
+    assert (await world.log.verify_chain()).ok
+    with world.database.superuser() as admin:
+        for table in world.partitions():
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        admin.execute(statement)  # type: ignore[arg-type]
+    found = await world.log.verify_chain()
+    assert found.broken is not None
+    assert found.broken.reason == reason
+    if reason != "EntryMissing":
+        assert found.broken.seq == seq
