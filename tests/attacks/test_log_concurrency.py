@@ -8,6 +8,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
@@ -19,14 +20,13 @@ from tests.contract.test_event_log import body
 from triplane.adapters.postgres import appender
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.adapters.postgres.ownerappend import append_within
-from triplane.audit.entry import prepare
+from triplane.audit.entry import format_time, prepare
 from triplane.audit.merkle import leaf_hash
 from triplane.errors import Fenced, IdReused, Unavailable
 
 pytestmark = pytest.mark.attacks
 
 GENESIS = bytes(32)
-TIME = "2999-01-01T00:00:00.000000Z"
 EMPTIED = (
     "TRUNCATE log.entries, log.entry_ids",
     "UPDATE log.heads SET size = 0, leaf = decode(repeat('00', 32), 'hex'), time = ''",
@@ -45,11 +45,12 @@ def insert(connection: Connection, origin: str, number: int, seq: int, prev: byt
     """An entry written past the append function, with everything that belongs to it."""
     event = body(number)
     made = prepare(origin, event)
-    octets, subject = made.seal(seq, prev.hex(), TIME), event.subject
+    moment = format_time(datetime.now(UTC))
+    octets, subject = made.seal(seq, prev.hex(), moment), event.subject
     connection.execute(
         "INSERT INTO log.entries VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
-            *(origin, seq, octets, leaf_hash(octets), event.id, event.stream, event.type, TIME, event.actor),
+            *(origin, seq, octets, leaf_hash(octets), event.id, event.stream, event.type, moment, event.actor),
             *(subject.kind, subject.namespace, subject.name, subject.uid),
         ),
     )
@@ -58,8 +59,9 @@ def insert(connection: Connection, origin: str, number: int, seq: int, prev: byt
 
 def raw_append(connection: Connection, origin: str, number: int, size: int, leaf: bytes) -> bool:
     """Through the append function, as the appender does."""
+    moment = format_time(datetime.now(UTC))
     return append_within(
-        connection, origin, [prepare(origin, body(number))], size=size, leaf=leaf, time=TIME, writer="raw"
+        connection, origin, [prepare(origin, body(number))], size=size, leaf=leaf, time=moment, writer="raw"
     )
 
 

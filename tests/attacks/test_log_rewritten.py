@@ -15,8 +15,10 @@ from tests.attacks.test_log_tampering import as_superuser, replace_entry
 from tests.conftest import Database
 from tests.contract.test_event_log import body
 
+from triplane.adapters.filesystem.exportfolder import ExportFolder
 from triplane.adapters.filesystem.verifystate import VerifyState
 from triplane.adapters.memory.signingkeys import MemorySigner
+from triplane.adapters.postgres.archivist import PostgresArchivist
 from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
@@ -26,6 +28,8 @@ from triplane.audit.merkle import Node
 from triplane.audit.model import Break
 from triplane.audit.notekey import KeyRing, KeyType, key_of
 from triplane.audit.verifying import TreeState, tile_roots
+from triplane.controllers.archiving import archive_log
+from triplane.controllers.exporting import StoredLog
 from triplane.controllers.verify import Wanted, verify
 from triplane.errors import InvalidInput, InvalidNote
 
@@ -123,6 +127,29 @@ async def test_4_a_checkpoint_behind_which_is_verified_must_fit_what_is_before_i
     assert (await world.log.verify_chain(first=512)).ok
     found = await world.first_break(Wanted(behind=note))
     assert found.reason == "CheckpointMismatch"
+
+
+async def test_4_a_fork_of_what_is_archived_that_was_signed_anew_is_found_by_a_checkpoint_of_before(
+    world: World, tmp_path: Path
+) -> None:
+    """Whoever has the log's key, too, forks the log, signs it, and archives beyond what the outsider has kept."""
+    kept = [await world.checkpoint(size) for size in (50, 100, 200)]
+    await rewrite(world, 120)
+    forked = await world.checkpoint(SIZE)
+    leaves = await world.store.hashes([Node(0, index) for index in range(512)])
+    await world.store.keep([(Node(8, tile), root) for tile, root in enumerate(tile_roots(leaves))])
+    await world.store.publish(forked)
+    with ExportFolder(tmp_path / "archive") as target:
+        async with PostgresArchivist(world.database.dsn("migrator"), world.log.origin) as archivist:
+            source, now = StoredLog(world.log, world.store), datetime.now(UTC)
+            done = await archive_log(source, target, archivist, world.trust, before=300, place="archive", now=now)
+    assert done.upto == 256
+    found = await verify(world.log, world.store, Wanted(trust=world.trust, earlier=kept[:2]))
+    assert (found.ok, found.compared) == (True, (50, 100, SIZE)), "nothing shows but by what was signed behind the fork"
+    for wanted, known in ((Wanted(earlier=kept), 100), (Wanted(earlier=kept[2:]), 0), (Wanted(behind=kept[2]), 0)):
+        broken = await world.first_break(wanted)
+        assert (broken.seq, broken.reason) == (known, "CheckpointMismatch")
+        assert "the checkpoint of 200 entries" in broken.message
 
 
 async def test_5_a_log_begun_anew_is_found_by_any_checkpoint_of_the_old(world: World) -> None:

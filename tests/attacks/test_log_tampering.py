@@ -6,6 +6,7 @@ Numbers are the rows of the attack table of the audit plane.
 import asyncio
 import multiprocessing
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -16,7 +17,7 @@ from tests.contract.test_event_log import body
 from triplane.adapters.postgres import appender, ownerappend
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.adapters.postgres.ownerappend import append_within
-from triplane.audit.entry import Context, Prepared, first_entries, open_entry, prepare, seal_all
+from triplane.audit.entry import Context, Prepared, first_entries, format_time, open_entry, prepare, seal_all
 from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import Break
 from triplane.errors import Corrupt, Fenced, Forbidden, Unavailable
@@ -154,6 +155,16 @@ FLIP = "set_byte({0}, 40, get_byte({0}, 40) # 1)"
             12,
             "SequenceMismatch",
             id="3: an old one inserted at the end",
+        ),
+        *(
+            pytest.param(
+                f"ALTER TABLE log.entries ALTER {column} DROP NOT NULL;"
+                f"UPDATE log.entries SET {column} = NULL WHERE seq = 5",
+                5,
+                "LeafHashMismatch",
+                id=f"1: no {column}",
+            )
+            for column in ("octets", "leaf")
         ),
         pytest.param(
             "UPDATE log.heads SET leaf = decode(repeat('ab', 32), 'hex')", 12, "HeadMismatch", id="the head's leaf"
@@ -377,12 +388,12 @@ async def test_15_a_reader_gets_forbidden_from_append_and_the_log_unchanged(data
     await log.close()
 
 
-LATER = "2999-01-01T00:00:00.000000Z"
+def _later() -> str:
+    """A time that a log may go on at: what was appended before is older, and the server's clock not far behind."""
+    return format_time(datetime.now(UTC) + timedelta(minutes=1))
 
 
-def _append_raw(
-    database: Database, entry: Prepared, leaf: bytes, *, behind: tuple[int, bytes], time: str = LATER
-) -> bool:
+def _append_raw(database: Database, entry: Prepared, leaf: bytes, *, behind: tuple[int, bytes], time: str) -> bool:
     """Append one entry by the function that appenders may execute, with the leaf hash that the caller claims."""
     size, before = behind
     with (
@@ -413,7 +424,8 @@ async def test_15_an_appender_cannot_append_what_does_not_continue_the_chain(
     log: PostgresEventLog, database: Database, forge: dict[str, Any]
 ) -> None:
     size, head = await log.head()
-    behind, time = (size, bytes.fromhex(head)), forge.get("time", LATER)
+    behind, later = (size, bytes.fromhex(head)), _later()
+    time = forge.get("time", later)
     entry = prepare(log.origin, body(50))
     forged = entry._replace(**forge.get("fields", {}))
     claimed = prepare(forge.get("origin", log.origin), body(50))
@@ -422,7 +434,7 @@ async def test_15_an_appender_cannot_append_what_does_not_continue_the_chain(
         _append_raw(database, forged, forge.get("leaf", leaf_hash(octets)), behind=behind, time=time)
     assert refused.value.sqlstate == "TP004"
     assert await log.head() == (size, head)
-    assert _append_raw(database, entry, leaf_hash(entry.seal(size, head, LATER)), behind=behind)
+    assert _append_raw(database, entry, leaf_hash(entry.seal(size, head, later)), behind=behind, time=later)
     assert (await log.verify_chain()).ok
 
 
@@ -457,11 +469,11 @@ async def test_1_an_appender_cannot_make_projections_differ_from_octets(
     log: PostgresEventLog, database: Database, fields: dict[str, Any], check: str
 ) -> None:
     size, head = await log.head()
-    behind = (size, bytes.fromhex(head))
+    behind, time = (size, bytes.fromhex(head)), _later()
     honest = prepare(log.origin, body(50))
-    entry, octets = _smuggled(honest, honest.seal(size, head, LATER), **fields)
+    entry, octets = _smuggled(honest, honest.seal(size, head, time), **fields)
     with pytest.raises(psycopg.Error) as refused:
-        _append_raw(database, entry, leaf_hash(octets), behind=behind)
+        _append_raw(database, entry, leaf_hash(octets), behind=behind, time=time)
     assert refused.value.sqlstate == "TP004"
     assert await log.head() == (size, head)
     with database.superuser() as admin:  # the same without the check: it would have stood in the log
@@ -470,7 +482,7 @@ async def test_1_an_appender_cannot_make_projections_differ_from_octets(
         ).fetchone() or ("",)
         assert check in definition
         admin.execute(definition.replace(check, ""))
-    assert _append_raw(database, entry, leaf_hash(octets), behind=behind)
+    assert _append_raw(database, entry, leaf_hash(octets), behind=behind, time=time)
     found = await first_break(log)
     assert (found.seq, found.reason) == (size, "Malformed")
 
@@ -478,8 +490,9 @@ async def test_1_an_appender_cannot_make_projections_differ_from_octets(
 async def test_15_an_appender_cannot_reuse_an_id_whatever_it_claims(log: PostgresEventLog, database: Database) -> None:
     size, head = await log.head()
     again = prepare(log.origin, body(1))._replace(body_sha256=b"\0" * 32)
+    behind, time = (size, bytes.fromhex(head)), _later()
     with pytest.raises(psycopg.errors.UniqueViolation):
-        _append_raw(database, again, leaf_hash(again.seal(size, head, LATER)), behind=(size, bytes.fromhex(head)))
+        _append_raw(database, again, leaf_hash(again.seal(size, head, time)), behind=behind, time=time)
     assert await log.head() == (size, head)
 
 

@@ -61,6 +61,7 @@ class StoredEntry:
 
     seq: int
     octets: bytes
+    """Empty where the backend holds nothing; so ``leaf``."""
     leaf: bytes
     projections: tuple[object, ...]
     """Values of ``PROJECTIONS``."""

@@ -27,10 +27,18 @@ _ID: Final = _TYPE + rb"/" + _UID + rb"/(?:0|[1-9][0-9]{0,15})(?:/[A-Za-z0-9._:@
 _TIME: Final = rb"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z"
 _PLAIN: Final = rb'(?:"[^"\\\x00-\x1f\x80-\xff]*"|0|-?[1-9][0-9]{0,14}|true|false|null)'
 _KEY: Final = rb'"[a-z][A-Za-z0-9]*":'
-_NESTED: Final = rb"(?:" + _PLAIN + rb"|\[(?:" + _PLAIN + rb",?)*\]|\{(?:" + _KEY + _PLAIN + rb",?)*\})"
-_FLAT_DATA: Final = re.compile(rb"\{(?:" + _KEY + _NESTED + rb",?)*\}")
-"""Values that need no look at each: no escapes, nothing beyond ASCII, no floats, no integers near 2^53. Whether the
-commas are right is for the comparison with the canonical form."""
+
+
+def _listed(item: bytes) -> bytes:
+    """None or several, with commas between. A comma that might be left out would leave open where a number ends: an
+    expression that can split one in many ways tries them all, and one entry would hold up every verifier."""
+    return rb"(?:" + item + rb"(?:," + item + rb")*)?"
+
+
+_NESTED: Final = rb"(?:" + _PLAIN + rb"|\[" + _listed(_PLAIN) + rb"\]|\{" + _listed(_KEY + _PLAIN) + rb"\})"
+_FLAT_DATA: Final = re.compile(rb"\{" + _listed(_KEY + _NESTED) + rb"\}")
+"""Values that need no look at each: no escapes, nothing beyond ASCII, no floats, no integers near 2^53. Whether keys
+are in order and occur once is for the comparison with the canonical form."""
 _LARGEST: Final = MAX_ENTRY_OCTETS - 1024
 _LABELS_KEPT: Final = 4096
 

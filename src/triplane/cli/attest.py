@@ -213,8 +213,8 @@ def _stated_about(opened: "Gateway", thing: str, namespace: str) -> list[Object]
             raise NotFound(f"no Task {name} is kept in namespace {namespace}")
         return _about_task(opened, namespace, kept[0]["uid"])
     if thing.startswith("sha256:"):
-        newest = opened.get("/v1/log/entries", type=_STATED, namespace=namespace, limit=10_000, newest="true")
-        found = [item for item in newest["entries"] if item["entry"]["data"]["envelopeDigest"] == thing]
+        newest = opened.entries(type=_STATED, namespace=namespace, limit=10_000, newest="true")
+        found: list[Object] = [item for item in newest if item["entry"]["data"]["envelopeDigest"] == thing]
         if found:
             return found
     document = _one(opened, thing, namespace)
@@ -225,7 +225,7 @@ def _stated_about(opened: "Gateway", thing: str, namespace: str) -> list[Object]
 def _about_task(opened: "Gateway", namespace: str, uid: str) -> list[Object]:
     """Of its runs, its reviews and its acceptance, in the order they were recorded."""
     own = _entries(opened, namespace, uid, _STATED)
-    sessions = opened.get("/v1/log/entries", type="session.offered", namespace=namespace, limit=10_000)["entries"]
+    sessions = opened.entries(type="session.offered", namespace=namespace, limit=10_000)
     below = [item["entry"]["subject"]["uid"] for item in sessions if item["entry"]["data"]["taskUid"] == uid]
     found = [*own, *(entry for session in below for entry in _entries(opened, namespace, session, _STATED))]
     decided = _entries(opened, namespace, uid, "task.accepted", "task.rejected", "approval.given")
@@ -235,7 +235,7 @@ def _about_task(opened: "Gateway", namespace: str, uid: str) -> list[Object]:
 
 
 def _entries(opened: "Gateway", namespace: str, uid: str, *types: str) -> list[Object]:
-    return list(opened.get("/v1/log/entries", type=list(types), namespace=namespace, uid=uid)["entries"])
+    return list(opened.entries(type=list(types), namespace=namespace, uid=uid))
 
 
 def _document(opened: "Gateway", item: Object, *, decode: bool) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def backup(
     """Take a consistent set of log, graph, sessions and blobs into FOLDER, while the installation runs.
 
     Blobs that are there from earlier sets are not copied again. Run it as the installation's user, where its home is.
-    Not in it: Kubernetes objects, and without --with-secrets no private key."""
+    Not in it: Kubernetes objects, and without --with-secrets no private key. Exit 1 if blobs that entries need are
+    lost: the set is written all the same."""
     taken = asyncio.run(_backup(folder, with_secrets))
     current = taken.manifest.current
     document = {
@@ -48,11 +49,16 @@ def backup(
     }
     emit(document, output, lambda: _tell_taken(taken))
     if taken.manifest.lost.count:
-        note(f"{taken.manifest.lost.count} blobs that entries need are lost (sets/{taken.name}/blobs-lost)")
+        note(
+            f"{taken.manifest.lost.count} blobs that entries need are lost (sets/{taken.name}/blobs-lost), or were "
+            "erased while this ran: then another run is without them. See `triplane blob check`"
+        )
     if current.archived:
         note(f"entries 0 to {current.archived - 1} are in the log's archive: back that up as well")
     if not with_secrets:
         note("private keys are not in it: see docs/how-to/backup-and-restore.md, or add --with-secrets")
+    if taken.manifest.lost.count:
+        raise typer.Exit(1)
 
 
 def restore(
@@ -74,13 +80,24 @@ def restore(
     accept_rollback: Annotated[
         bool, typer.Option("--accept-rollback", help="Restore although an anchor has more entries.")
     ] = False,
+    accept_erased: Annotated[
+        bool,
+        typer.Option(
+            "--accept-erased", help="With --manifest: leave out blobs that the folder says were erased since."
+        ),
+    ] = False,
+    with_secrets: Annotated[
+        bool, typer.Option("--with-secrets", help="Also the private keys that the set holds.")
+    ] = False,
     check: Annotated[bool, typer.Option("--check", help="Only check the set; restore nothing.")] = False,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Give a set back to an empty installation, before its first `triplane up`. Interrupted, it can be repeated.
 
     Every file and blob is checked first, the log again once it is loaded: chain, Merkle root, checkpoint, anchors."""
-    checked = asyncio.run(_restore(folder, set_, manifest, anchor or [], key or [], accept_rollback, check))
+    checked = asyncio.run(
+        _restore(folder, set_, manifest, anchor or [], key or [], accept_rollback, accept_erased, with_secrets, check)
+    )
     current = checked.manifest.current
     document = {
         "set": checked.written.name,
@@ -91,9 +108,16 @@ def restore(
         "restored": not check,
         "blobs": checked.manifest.blobs.count,
         "erasedSince": len(checked.erased_since),
+        "erased": checked.manifest.erased.count,
+        "lost": checked.manifest.lost.count,
+        "unsigned": list(checked.unsigned),
+        "secrets": len(checked.manifest.secrets) if with_secrets else 0,
         "behind": checked.behind,
     }
     emit(document, output, lambda: _tell_restored(checked, check))
+    _note_left_out(checked, with_secrets)
+    for entries in checked.unsigned:
+        note(f"WARNING: {entries} are covered by no signature: whoever could write the folder could write them")
     if not key and current.checkpoint is not None:
         note("no --key was given: the checkpoint's root was compared, its signature was not")
     if checked.behind:
@@ -124,6 +148,8 @@ async def _restore(
     anchor: list[str],
     key: list[str],
     accept_rollback: bool,
+    accept_erased: bool,
+    with_secrets: bool,
     only_check: bool,
 ) -> "Checked":
     from triplane.adapters.filesystem.backupfolder import BackupFolder
@@ -133,15 +159,16 @@ async def _restore(
     current = settings()
     source = BackupFolder(folder)
     signed = signature_check(key)
-    demands = Demands(manifest, tuple(await anchors(current, anchor, signed, note)), accept_rollback, signed)
+    seen = tuple(await anchors(current, anchor, signed, note))
+    demands = Demands(manifest, seen, accept_rollback, signed, accept_erased)
     restoring = Restore(source, str(folder), note)
     checked = await restoring.check(source.choose(name), demands)
     if not only_check:
-        await _load(current, restoring, checked)
+        await _load(current, restoring, checked, with_secrets)
     return checked
 
 
-async def _load(current: "Settings", restoring: Any, checked: "Checked") -> None:
+async def _load(current: "Settings", restoring: Any, checked: "Checked", with_secrets: bool) -> None:
     from triplane.backupwiring import keep_secret, open_targets
     from triplane.localcluster.serving import served
 
@@ -149,7 +176,7 @@ async def _load(current: "Settings", restoring: Any, checked: "Checked") -> None
         await asyncio.to_thread(keep_secret, current, name, content)
 
     async with served(current) as administrator, open_targets(current, administrator) as targets:
-        await restoring.load(checked, targets.database, targets.content, keep)
+        await restoring.load(checked, targets.database, targets.content, keep if with_secrets else None)
 
 
 def _tell_taken(taken: "Taken") -> None:
@@ -157,6 +184,20 @@ def _tell_taken(taken: "Taken") -> None:
     typer.echo(f"{taken.name}: {facts.size} entries of {facts.origin}, root {facts.root}")
     typer.echo(f"{blobs.count} blobs of {blobs.octets} octets, {taken.copied} of {taken.octets} copied now")
     typer.echo(f"manifest {taken.digest}: keep this line elsewhere; restore takes it as --manifest")
+
+
+def _note_left_out(checked: "Checked", with_secrets: bool) -> None:
+    manifest, skipped = checked.manifest, len(checked.erased_since)
+    note(f"{skipped} of {manifest.blobs.count} blobs are left out: erased since the set was taken")
+    if manifest.erased.count:
+        note(f"{manifest.erased.count} blobs were erased before (sets/{checked.written.name}/blobs-erased)")
+    if manifest.lost.count:
+        note(
+            f"{manifest.lost.count} blobs that entries need were lost when the set was taken, and are not in it "
+            f"(sets/{checked.written.name}/blobs-lost)"
+        )
+    if manifest.secrets and not with_secrets:
+        note(f"{len(manifest.secrets)} private files are in the set and not restored: see --with-secrets")
 
 
 def _tell_restored(checked: "Checked", only_checked: bool) -> None:

@@ -12,7 +12,6 @@
 
 import base64
 import binascii
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from triplane.audit.digest import parse_digest
 from triplane.audit.evidence import Evidence
 from triplane.audit.keys import TrustBundle, read_bundle
 from triplane.audit.tlogproof import SUFFIX
+from triplane.cli.trust import digest_of_file, read_regular
 from triplane.errors import InvalidDigest, InvalidInput
 
 FORMAT: Final = "https://triplane.dev/attestation-bundle/v1"
@@ -96,11 +96,11 @@ def read_bundle_folder(folder: Path, keys: TrustBundle | None = None) -> Shown:
         digest=digest,
         entries=_entries(folder / "entries.jsonl"),
         envelopes=envelopes,
-        trust=keys or read_keys(folder / "trust.json"),
+        trust=keys or read_keys(folder / "trust.json", links=False),
         named=named(said["artifact"]),
     )
     content = folder / "content"
-    return Shown(said["artifact"], evidence if not content.exists() else with_content(evidence, content))
+    return Shown(said["artifact"], evidence if not content.exists() else with_content(evidence, content, links=False))
 
 
 def is_bundle(folder: Path) -> bool:
@@ -124,22 +124,15 @@ def named(artifact: Mapping[str, Any]) -> dict[str, Any]:
     return {key: artifact.get(key) for key in ("namespace", "name", "output")}
 
 
-def with_content(evidence: Evidence, path: Path) -> Evidence:
+def with_content(evidence: Evidence, path: Path, *, links: bool = True) -> Evidence:
     """The same, with this file as the content at hand."""
-    hashed = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 20):
-                hashed.update(chunk)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error}") from error
-    return replace(evidence, content=f"sha256:{hashed.hexdigest()}")
+    return replace(evidence, content=digest_of_file(path, links=links))
 
 
-def read_keys(path: Path) -> TrustBundle:
+def read_keys(path: Path, *, links: bool = True) -> TrustBundle:
     """A trust bundle in a file. Raises ``InvalidInput``."""
     try:
-        return read_bundle(_read_json(path))
+        return read_bundle(_read_json(path, links=links))
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
 
@@ -171,18 +164,16 @@ def _entries(path: Path) -> dict[int, bytes]:
     return found
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, *, links: bool = False) -> Any:
     try:
-        return json.loads(_read(path))
+        return json.loads(_read(path, links=links))
     except ValueError as error:
         raise InvalidInput(f"{path} is no JSON: {error}") from error
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, *, links: bool = False) -> bytes:
     try:
-        if path.stat().st_size > _MOST:
-            raise InvalidInput(f"{path} is over {_MOST} octets")
-        return path.read_bytes()
+        return read_regular(path, _MOST, links=links)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error}; is {path.parent} a bundle?") from error
 

@@ -66,6 +66,17 @@ class Gateway:
         loaded = answer.json()
         return loaded if isinstance(loaded, dict) else {"items": loaded}
 
+    def entries(self, **query: Any) -> list[dict[str, Any]]:
+        """Entries of the log, at most ``limit`` (1,000); an answer that ended early is followed by the next."""
+        found: list[dict[str, Any]] = []
+        limit = query.pop("limit", 1000)
+        while True:
+            answer = self.get("/v1/log/entries", **query, limit=limit - len(found))
+            found += answer["entries"]
+            if answer.get("next") is None or len(found) >= limit:
+                return found
+            query["before" if query.get("newest") else "after"] = answer["next"]
+
     def octets(self, path: str, **query: Any) -> bytes:
         """An answer that is no JSON, whole."""
         with self._reaching():

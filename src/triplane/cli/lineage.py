@@ -8,7 +8,7 @@ import typer
 
 from triplane.cli.connect import AsOfOption, ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import Format, emit, one_line, short
-from triplane.errors import InvalidInput, NotFound, Unavailable
+from triplane.errors import Forbidden, InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from triplane.cli.gateway import Gateway
@@ -161,12 +161,22 @@ def find(opened: "Gateway", thing: str, namespace: str) -> list[dict[str, Any]]:
         kept = opened.get("/v1/resources", kind="Artifact", namespace=namespace, name=name)["resources"]
         subjects = [item["uid"] for item in kept[:1]] or [name]
     try:
-        found = opened.get(f"/v1/lineage/{subjects[0]}")["lineage"]
+        found = _lineage(opened, subjects[0], namespace)
     except NotFound as error:
         raise NotFound(
             f"no Artifact {name} in namespace {namespace}; `triplane status` shows them, a digest works everywhere"
         ) from error
     return [dict(item) for item in found]
+
+
+def _lineage(opened: "Gateway", subject: str, namespace: str) -> list[Document]:
+    """Of a digest in all namespaces, for who may read them all; for others, in theirs."""
+    try:
+        return list(opened.get(f"/v1/lineage/{subject}")["lineage"])
+    except Forbidden:
+        if not subject.startswith("sha256:"):
+            raise
+    return list(opened.get(f"/v1/lineage/{subject}", namespace=namespace)["lineage"])
 
 
 def show(documents: Sequence[Document]) -> None:

@@ -36,14 +36,7 @@ def query(
     """List entries. Without a namespace, of all namespaces you may read."""
     where = {"kind": kind, "namespace": namespace, "name": name, "uid": uid, "actor": actor}
     with gateway(kubeconfig, context, namespace) as opened:
-        found = opened.get(
-            "/v1/log/entries",
-            **where,
-            type=type_ or None,
-            after=after,
-            limit=limit,
-            newest="true" if newest else None,
-        )["entries"]
+        found = opened.entries(**where, type=type_ or None, after=after, limit=limit, newest="true" if newest else None)
     emit(found, output, lambda: columns(_HEADER, [cells(item) for item in found]))
 
 

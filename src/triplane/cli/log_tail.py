@@ -36,7 +36,7 @@ def tail(
     """
     where = {"kind": kind, "namespace": namespace, "name": name, "uid": uid, "actor": actor, "type": type_ or None}
     with gateway(kubeconfig, context, namespace) as opened:
-        newest = opened.get("/v1/log/entries", **where, limit=max(lines, 1), newest="true")["entries"]
+        newest = opened.entries(**where, limit=max(lines, 1), newest="true")
         for item in reversed(newest[:lines]):
             show(item, output)
         if follow:

@@ -151,23 +151,28 @@ def blobs_of_layout(folder: Path) -> list[Descriptor]:
         raise InvalidInput(f"{folder} is no OCI image layout of version 1.0.0: see its file oci-layout")
     index = _json(_document(folder, Path("index.json")), folder / "index.json")
     found: dict[str, Descriptor] = {}
+    seen: set[str] = set()
     for each in _descriptors(index, "manifests", folder):
-        _walk(folder, each, found, DEPTH)
+        _walk(folder, each, found, seen, DEPTH)
     return list(found.values())
 
 
-def _walk(folder: Path, at: tuple[Descriptor, str], found: dict[str, Descriptor], depth: int) -> None:
+def _walk(folder: Path, at: tuple[Descriptor, str], found: dict[str, Descriptor], seen: set[str], depth: int) -> None:
+    """``seen``: indexes and manifests that were read, each once however often it is named."""
     descriptor, media_type = at
     if media_type not in (_INDEX, _MANIFEST):
         found.setdefault(descriptor.digest, descriptor)
         return
     if depth == 0:
         raise InvalidInput(f"{folder}: indexes lie more than {DEPTH} deep in each other; that is nobody's export")
+    if descriptor.digest in seen:
+        return
+    seen.add(descriptor.digest)
     octets = _document(folder, _place(descriptor.digest), descriptor)
     document = _json(octets, folder / _place(descriptor.digest))
     if media_type == _INDEX:
         for each in _descriptors(document, "manifests", folder):
-            _walk(folder, each, found, depth - 1)
+            _walk(folder, each, found, seen, depth - 1)
         return
     ours = document.get("artifactType") == ARTIFACT_TYPE
     if not ours:

@@ -54,15 +54,14 @@ def _calls(opened: "Gateway", namespace: str, kind: str, name: str) -> Iterator[
 def _of_session(opened: "Gateway", namespace: str, **which: str) -> Iterator[dict[str, Any]]:
     after = -1
     while True:
-        page = opened.get(
-            "/v1/log/entries",
+        page = opened.entries(
             namespace=namespace,
             kind="AgentSession",
             type=["tool.invoked"],
             after=after,
             limit=_PAGE,
             **which,
-        )["entries"]
+        )
         for item in page:
             entry = item["entry"]
             subject = entry["subject"]

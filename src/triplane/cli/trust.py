@@ -1,5 +1,9 @@
 """Whom the caller of a command believes about a log: the options, and what is read from them."""
 
+import hashlib
+import os
+import stat
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -38,9 +42,36 @@ def trust_of(keys: list[str], witnesses: list[str] | None, quorum: int | None) -
 def read_file(path: Path, most: int = 1 << 24) -> bytes:
     """The octets of a file that was named. Raises ``InvalidInput``: without it nothing can be found out."""
     try:
-        if path.stat().st_size > most:
-            raise InvalidInput(f"{path} is over {most} octets: it is not what you take it for")
-        return path.read_bytes()
+        return read_regular(path, most)
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
+    """The octets of a regular file, of which at most so many are read, whatever it says of its size. Without ``links``
+    none is followed: what lies in a folder may come from anybody. Raises ``InvalidInput``, ``OSError``."""
+    with _regular(path, links=links) as file:
+        octets = file.read(most + 1)
+    if len(octets) > most:
+        raise InvalidInput(f"{path} is over {most} octets: it is not what you take it for")
+    return octets
+
+
+def _regular(path: Path, *, links: bool) -> BufferedReader:
+    # Opening a FIFO would wait for its writer, unless told not to.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InvalidInput(f"{path} is no regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def digest_of_file(path: Path, *, links: bool = True) -> str:
+    """Of a regular file of any size. Raises ``InvalidInput``."""
+    try:
+        with _regular(path, links=links) as file:
+            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triplane.cli.output import Format, FormatOption, emit, note, one_line
-from triplane.cli.trust import QuorumOption, WitnessesOption, read_file, trust_of
+from triplane.cli.trust import QuorumOption, WitnessesOption, digest_of_file, read_file, read_regular, trust_of
 from triplane.errors import InvalidEntry, InvalidInput, InvalidNote, InvalidProof, TriplaneError
 
 if TYPE_CHECKING:
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 KeyOption = Annotated[
     list[str], typer.Option("--key", help="The log's key, <origin>+<id>+<base64>; again for each while they change.")
 ]
+_TILE_OCTETS = 1 << 25
+"""More than 256 of the longest entries have."""
 _KEEP = "Rely on nothing of it, keep it as evidence, and ask whoever gave it to you"
 _ADVICE = {
     "NotSigned": "Ask, on a way you trust, whether the log has another key; never take one from the log itself",
@@ -39,6 +41,12 @@ class Given:
     growths: Sequence[bytes]
     keys: Path | None
     content: Path | None
+
+    def refuse(self, what: str, **options: object) -> None:
+        """Raise ``InvalidInput`` for what was given and would not be looked at: nobody may take it for checked."""
+        for name, given in options.items():
+            if given:
+                raise InvalidInput(f"--{name} says nothing about {what}: it would not be checked; leave it out")
 
 
 class _Fails(TriplaneError):
@@ -79,6 +87,8 @@ def verify(
         keys,
         content,
     )
+    if given.growths and not given.earlier:
+        given.refuse("a checkpoint alone, without --earlier", consistency=True)
     check = _kind_of(thing)
     try:
         lines = check(given)
@@ -116,6 +126,7 @@ def _kind_of(path: Path) -> Callable[[Given], list[str]]:
 def _entry(given: Given) -> list[str]:
     from triplane.audit.tlogproof import verify_bundle
 
+    given.refuse("an entry", content=given.content, keys=given.keys)
     shown = verify_bundle(read_file(given.path), given.trust)
     subject = shown.entry["subject"]
     name = "/".join(part for part in (subject["namespace"], subject["name"]) if part)
@@ -126,6 +137,7 @@ def _entry(given: Given) -> list[str]:
 def _checkpoint(given: Given) -> list[str]:
     from triplane.audit.checkpoint import verify_checkpoint
 
+    given.refuse("a checkpoint", content=given.content, keys=given.keys)
     return _signed(given, verify_checkpoint(read_file(given.path), given.trust))
 
 
@@ -153,19 +165,30 @@ def _export(given: Given) -> list[str]:
     from triplane.audit.exported import verify_export
     from triplane.errors import NotFound
 
+    given.refuse("an exported log, which is held against --earlier itself", consistency=given.growths)
+    given.refuse("an exported log", keys=given.keys)
+
     def read(path: str) -> bytes:
         try:
-            return (given.path / path).read_bytes()
+            return read_regular(given.path / path, _TILE_OCTETS, links=False)
         except FileNotFoundError as error:
             raise NotFound(f"{path} is not there") from error
         except OSError as error:
             raise InvalidInput(f"{given.path / path} cannot be read: {error.strerror}") from error
 
+    content = None if given.content is None else digest_of_file(given.content)
     found = verify_export(read, given.trust, given.earlier)
     if found.fault is not None:
         raise _Fails(found.fault.reason, found.fault.message.removeprefix(f"{found.fault.reason} "))
     said = f"{found.count} entries of {found.origin}, root {found.root}: unbroken, and what was signed"
-    return [said, *(f"consistent with {name}" for name, _ in given.earlier)]
+    lines = [said, *(f"consistent with {name}" for name, _ in given.earlier)]
+    if content is not None:
+        places = found.artifacts.get(content)
+        if not places:
+            raise _Fails("ContentNotRecorded", f"{given.content} is {content}, which no entry records. {_KEEP}.")
+        numbers = ", ".join(map(str, places[:10])) + (", …" if len(places) > 10 else "")
+        lines.append(f"{given.content} is artifact {content}, of entries {numbers}")
+    return lines
 
 
 def _signed(given: Given, signed: "SignedCheckpoint") -> list[str]:

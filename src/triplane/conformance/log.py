@@ -249,7 +249,7 @@ async def test_time_never_goes_back_though_the_clock_does(log: EventLog, backend
     backend.time.offset = timedelta(hours=-1)
     (second,) = await log.append([body(2)])
     assert second.time == first.time
-    backend.time.offset = timedelta(hours=1)
+    backend.time.offset = timedelta(minutes=1)  # a log may refuse a clock that is far ahead of its own
     (third,) = await log.append([body(3)])
     assert third.time > second.time
     assert (await log.verify_chain()).ok

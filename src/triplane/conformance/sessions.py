@@ -1120,8 +1120,8 @@ async def test_an_erased_blob_belongs_to_nobody_until_it_is_put_again(store: Ses
     for namespace in ("team", "guests"):
         await store.own_blob(namespace, erased)
         await store.own_blob(namespace, kept)
-    await store.disown_blob(erased)
-    await store.disown_blob(erased)
+    assert await store.disown_blob(erased) == {"team", "guests"}
+    assert await store.disown_blob(erased) == frozenset()
     await store.own_blob("guests", erased)
     assert not await store.owns_blob("team", erased)
     assert await store.owns_blob("guests", erased)

@@ -17,6 +17,7 @@ from triplane.audit.layout import CHECKPOINT
 from triplane.audit.merkle import tree_root
 from triplane.audit.tiles import WIDTH, tile_reader
 from triplane.controllers.exporting import ExportTarget, StoredLog, export_log
+from triplane.errors import Archived as ArchivedEntries
 from triplane.errors import Conflict, Corrupt, InvalidInput
 from triplane.ports import EventLog
 from triplane.ports.archive import Archivist, Cut
@@ -84,17 +85,21 @@ async def archive_log(
 
 
 async def first_since(log: EventLog, moment: datetime) -> int:
-    """The number of the first entry that is not older than ``moment``; the log's size when all are. Times in the log
-    never go back, so a few entries are looked at. Raises ``InvalidInput`` for a naive ``moment``."""
+    """The number of the first entry that is here and not older than ``moment``; the log's size when all are. Times in
+    the log never go back, so a few entries are looked at. Raises ``InvalidInput`` for a naive ``moment``."""
     if moment.tzinfo is None:
         raise InvalidInput("a time without a zone says nothing: add one")
     wanted = format_time(moment)
     first, size = 0, (await log.head())[0]
     while first < size:
         middle = (first + size) // 2
-        found = await log.query(after=middle - 1, limit=1)
+        try:
+            found = await log.query(after=middle - 1, limit=1)
+        except ArchivedEntries as gone:
+            first = gone.upto
+            continue
         if found and found[0].entry["time"] < wanted:
             first = found[0].seq + 1
-        else:  # what is archived is answered by the first that is not
+        else:
             size = middle
     return first

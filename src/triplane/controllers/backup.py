@@ -19,9 +19,9 @@ from triplane.audit.digest import digest_of_bytes
 from triplane.audit.entry import format_time
 from triplane.audit.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from triplane.audit.model import JsonObject
-from triplane.domain.backup import FORMAT, Blob, FileFacts, ListFile, Manifest, OriginFacts, TableFile, encode
+from triplane.domain.backup import FORMAT, Blob, FileFacts, ListFile, Manifest, OriginFacts, TableFile, decode, encode
 from triplane.domain.collection import SPEAKS_OF_BLOBS, digests_in, octets_of
-from triplane.errors import BlobMissing, Corrupt
+from triplane.errors import BlobMissing, Conflict, Corrupt, NotFound
 from triplane.failpoint import failpoint
 from triplane.ports import KeptContent
 from triplane.ports.backup import BackupFolder, BackupSet, DatabaseSnapshot, Head, TableShape
@@ -56,7 +56,7 @@ class _Named:
     needed: set[str] = field(default_factory=set)
     """In the field ``blobs`` of an entry: these must be there."""
     erased: set[str] = field(default_factory=set)
-    """Erased, and named by no entry since."""
+    """In an entry ``blob.erased``; those among them that are owned were put again."""
     all: bool = False
     """Take whatever is stored: not everything that names blobs can be read."""
 
@@ -80,18 +80,25 @@ class Backup:
         self._progress = progress
 
     async def take(self, now: datetime, secrets: Sequence[tuple[str, bytes]] = ()) -> Taken:
-        """Raises ``Conflict`` when another backup writes there, ``Corrupt`` when the log is not what its checkpoint or
-        head say, ``Unavailable``. Interrupted anywhere, it leaves earlier sets as they were and its own unfinished."""
+        """Raises ``Conflict`` when another backup writes there or the sets are of another installation,
+        ``InvalidInput`` when the folder is somebody else's, ``Corrupt`` when the log is not what its checkpoint or head
+        say, ``Unavailable``. Interrupted anywhere, it leaves earlier sets as they were and its own unfinished."""
         async with self._folder.writing():
+            heads = await self._snapshot.logs()
+            self._check_sets({head.origin for head in heads})
             written = self._folder.begin(now)
             named = _Named()
             tables = [await self._table(written, shape, named) for shape in await self._snapshot.tables()]
-            origins = [await self._origin(head, named) for head in await self._snapshot.logs()]
+            origins = [await self._origin(head, named) for head in heads]
             there, absent = await self._stored(named)
             kept, copied = await self._copy(there, absent)
-            erased = [blob for blob in absent if blob.digest in named.erased]
-            lost = [blob for blob in absent if blob.digest not in named.erased and blob.digest in named.needed]
-            await self._folder.erase(named.erased - {blob.digest for blob in there})
+            # Putting a blob gives it an owner, and erasing takes every owner away. That a later entry names it says
+            # nothing: a review names what it was about, there or not.
+            gone = named.erased - await self._snapshot.owned(named.erased)
+            erased = [blob for blob in absent if blob.digest in gone]
+            lost = [blob for blob in absent if blob.digest not in gone and blob.digest in named.needed]
+            await self._folder.erase(gone - {blob.digest for blob in there})
+            await self._folder.put_again(blob.digest for blob in kept)
             manifest = Manifest(
                 format=FORMAT,
                 created=format_time(now),
@@ -109,6 +116,22 @@ class Backup:
             octets = encode(manifest)
             await written.finish(octets)
         return Taken(written.name, digest_of_bytes(octets), manifest, len(copied), sum(item.octets for item in copied))
+
+    def _check_sets(self, origins: set[str]) -> None:
+        """A folder has one list of what was erased, and one newest set: two installations do not share it."""
+        for earlier in self._folder.sets():
+            try:
+                logs = {item.origin for item in decode(earlier.manifest(), earlier.name).origins}
+            except NotFound:  # unfinished
+                continue
+            except Corrupt as error:
+                self._progress(f"damaged: {error}")
+                continue
+            if not logs & origins:
+                raise Conflict(
+                    f"the set {earlier.name} in this folder is of {', '.join(sorted(logs))}, another installation than "
+                    f"this one ({', '.join(sorted(origins))}): give each a folder of its own"
+                )
 
     # The database
 
@@ -246,7 +269,6 @@ def _look(octets: bytes, named: _Named) -> JsonObject:
     else:
         named.everywhere.update(digests_in(octets))
         named.needed.update(entry["blobs"])
-        named.erased.difference_update(entry["blobs"])
     return entry
 
 

@@ -12,7 +12,7 @@ from triplane.audit.model import Recorded
 from triplane.domain.absence import Absence, Absent, Fate
 from triplane.domain.collection import SPEAKS_OF_BLOBS, octets_of
 from triplane.errors import BlobMissing, Corrupt
-from triplane.ports import EventLog, KeptContent
+from triplane.ports import EventLog, KeptContent, SessionStore
 
 PAGE = 10_000
 
@@ -27,7 +27,7 @@ class Checked:
     there: int
 
 
-async def check_blobs(content: KeptContent, log: EventLog) -> AsyncIterator[Absent | Checked]:
+async def check_blobs(content: KeptContent, log: EventLog, sessions: SessionStore) -> AsyncIterator[Absent | Checked]:
     """The verdict on each blob that is not there, by digest, and at the end the count. What is there is not read:
     that is the scrub's. About 100 octets of memory for each blob stored. Raises ``Unavailable``."""
     there = {octets_of(blob.digest) async for blob in content.stored()}
@@ -44,7 +44,8 @@ async def check_blobs(content: KeptContent, log: EventLog) -> AsyncIterator[Abse
         after = page[-1].seq
     found = 0
     for digest in sorted(missing):
-        absent = missing[digest].verdict(digest_of_hex(digest.hex()))
+        name, fate = digest_of_hex(digest.hex()), missing[digest]
+        absent = fate.verdict(name, owned=fate.erased >= 0 and await sessions.blob_owned(name))
         if absent.absence is not Absence.ERASED and await _is_there(content, absent.digest):
             found += 1
         else:

@@ -29,8 +29,8 @@ async def erase(content: KeptContent, log: EventLog, sessions: SessionStore, dig
 async def end_erasures(content: KeptContent, log: EventLog, sessions: SessionStore) -> int:
     """Remove what the log says was erased, and is still there as it was then; returns how many.
 
-    What belongs to a namespace was put again since, and so was what was stored after the erasure; what was stored
-    shortly before it might have been, and stays. A hold delays it: the next call ends it.
+    Every put renews the time of storing: what was stored after the erasure was put again, and stays; what was stored
+    shortly before it might have been, and stays too. A hold delays it: the next call ends it.
     """
     times: dict[str, datetime] = {}
     after = -1
@@ -45,7 +45,13 @@ async def end_erasures(content: KeptContent, log: EventLog, sessions: SessionSto
     ended = 0
     async for blob in content.stored():
         said_at = times.get(blob.digest)
-        if said_at is None or blob.stored_at >= said_at - STORED_LATELY or await sessions.blob_owned(blob.digest):
+        if said_at is None or blob.stored_at >= said_at - STORED_LATELY:
             continue
-        ended += await content.collect(blob.digest, before=said_at - STORED_LATELY)
+        owners = await sessions.disown_blob(blob.digest)  # first: what is gone and owned would pass for lost
+        if await content.collect(blob.digest, before=said_at - STORED_LATELY):
+            ended += 1
+            continue
+        if owners and await content.exists(blob.digest):  # else another process has ended it
+            for namespace in owners:  # held, or put again since it was listed: then one of them may be its new owner
+                await sessions.own_blob(namespace, blob.digest)
     return ended

@@ -3,6 +3,9 @@
 A round goes from the first entry to the head, part by part, with a rest after each, and compares the tree with the
 checkpoints that were published. The next round begins from nothing, so a break that was mended is seen to be. A round
 that meets a break ends there; who wants to hear of it is told once for each break, and once when it is gone.
+
+Nothing ends it but its cancellation, or a newer operator. While the log cannot be read, the same part is tried again: a
+round of days must not begin anew for each short outage, or it might never come to its end.
 """
 
 import asyncio
@@ -17,7 +20,7 @@ from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, verify_checkp
 from triplane.audit.model import Break, Verification
 from triplane.audit.tiles import WIDTH
 from triplane.audit.verifying import Given, Progress, TreeState
-from triplane.errors import Corrupt, Fenced, InvalidNote, TriplaneError
+from triplane.errors import Corrupt, Fenced, InvalidNote, TriplaneError, Unavailable
 from triplane.ports import CheckpointStore, Clock, EventLog
 
 log = structlog.get_logger(__name__)
@@ -26,6 +29,7 @@ PART: Final = 4 * WIDTH
 IDLE_SHARE: Final = 0.9
 """At least so much of the time it rests."""
 _CHECKPOINTS: Final = 100
+_RETRY_SECONDS: Final = 5.0
 
 Tell = Callable[[Break | None], Awaitable[None]]
 """Called with a break that was found, and with None when a round has found none; again, until it does not raise."""
@@ -68,6 +72,9 @@ class Rescan:
         """Rounds that went to the head and found nothing wrong."""
         self.failures = 0
         """Rounds that met a break."""
+        self.errors = 0
+        """Attempts at a part, or to tell of what was found, that failed. Says nothing of the log but that it was not
+        verified meanwhile."""
         self.broken: Break | None = None
         """What the last round that ended found."""
 
@@ -79,7 +86,11 @@ class Rescan:
             except Fenced:
                 raise
             except TriplaneError as error:
+                self.errors += 1
                 log.warning("the log was not verified, or what was found not told; trying again", error=str(error))
+            except Exception as error:
+                self.errors += 1
+                log.exception("the log was not verified; trying again. Report this", error=repr(error))
             await asyncio.sleep(self._pace.rest_seconds)
 
     async def round(self, clock: Clock) -> Break | None:
@@ -89,7 +100,13 @@ class Rescan:
         agreed = 0
         while True:
             began, before = clock.monotonic(), 0 if state is None else state.size
-            found, state = await self._part(state, agreed)
+            try:
+                found, state = await self._part(state, agreed)
+            except Unavailable as error:
+                self.errors += 1
+                log.warning("the log was not verified; trying the same part again", after=before, error=str(error))
+                await asyncio.sleep(min(self._pace.rest_seconds, _RETRY_SECONDS))
+                continue
             agreed = max(found.compared, default=agreed)
             self.verified += found.count
             self.through = max(found.last + 1, 0)

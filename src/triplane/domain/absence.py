@@ -14,7 +14,7 @@ class Absence(StrEnum):
     ERASED = "erased"
     QUARANTINED = "quarantined"
     LOST = "lost"
-    """The log needs it, and nothing says that it went: somebody or something took it."""
+    """The log needs it or a namespace owns it, and nothing says that it went: somebody or something took it."""
     UNKNOWN = "unknown"
     """Nothing in the log needs it: it was never stored, or collected."""
 
@@ -41,7 +41,8 @@ class Absent:
                 )
             case Absence.LOST:
                 return (
-                    f"{self.digest} is lost: log entry {self.seq} needs it and no entry says that it was erased; "
+                    f"{self.digest} is lost: log entry {self.seq} names it and no entry says that it was erased since "
+                    "it was last put; "
                     "restore it from a backup and find out who removed it"
                 )
             case Absence.UNKNOWN:
@@ -69,24 +70,26 @@ class Fate:
             self.needed_first = seq if self.needed_first < 0 else min(self.needed_first, seq)
             self.needed_last = max(self.needed_last, seq)
 
-    def verdict(self, digest: str) -> Absent:
-        """Erasure is final until the blob is needed again: an entry after it that names the blob means that it was
-        stored once more, and its absence is no longer explained."""
-        if self.erased > max(self.quarantined, self.needed_last):
-            return Absent(Absence.ERASED, digest, self.erased)
-        if self.quarantined > max(self.erased, self.needed_last):
+    def verdict(self, digest: str, *, owned: bool) -> Absent:
+        """Erasure is final until the blob is put again, which gives it an owner (``SessionStore.blob_owned``). That an
+        entry names it later says nothing: a review names what it was about, there or not."""
+        if self.erased > self.quarantined:
+            if not owned:
+                return Absent(Absence.ERASED, digest, self.erased)
+            return Absent(Absence.LOST, digest, self.erased if self.needed_first < 0 else self.needed_first)
+        if self.quarantined > self.needed_last:
             return Absent(Absence.QUARANTINED, digest, self.quarantined)
         if self.needed_first >= 0:
             return Absent(Absence.LOST, digest, self.needed_first)
         return Absent(Absence.UNKNOWN, digest, None)
 
 
-def why_absent(digest: str, of_blob: Sequence[Recorded], needing: Sequence[Recorded]) -> Absent:
+def why_absent(digest: str, of_blob: Sequence[Recorded], needing: Sequence[Recorded], *, owned: bool = False) -> Absent:
     """``of_blob``: the entries ``blob.erased`` and ``blob.quarantined`` about it; ``needing``: those that name it
-    otherwise. Both in any order."""
+    otherwise. Both in any order. ``owned``: whether it belongs to a namespace."""
     fate = Fate()
     for entry in of_blob:
         fate.add(entry.seq, str(entry.entry.get("type")))
     for entry in needing:
         fate.add(entry.seq, None)
-    return fate.verdict(digest)
+    return fate.verdict(digest, owned=owned)

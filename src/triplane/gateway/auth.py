@@ -70,12 +70,18 @@ def require_service(caller: Caller, role: Role) -> ServiceCaller:
     raise Forbidden(f"only the {role} may call this; {describe(caller)} may not")
 
 
-async def require_person(gateway: Gateway, caller: Caller, access: Access) -> Person:
-    """The caller is a person whom the API server grants this access, or 403."""
+def person(caller: Caller) -> Person:
+    """The caller is a person, or 403."""
     if not isinstance(caller, Person):
         raise Forbidden(f"this is for people; {describe(caller)} may not call it")
-    await gateway.people.require(caller, access)
     return caller
+
+
+async def require_person(gateway: Gateway, caller: Caller, access: Access) -> Person:
+    """The caller is a person whom the API server grants this access, or 403."""
+    found = person(caller)
+    await gateway.people.require(found, access)
+    return found
 
 
 async def require_person_or_operator(gateway: Gateway, caller: Caller, access: Access) -> None:

@@ -46,7 +46,8 @@ async def check(gateway: GatewayDep, caller: CallerDep) -> Response:
 async def collect(
     gateway: GatewayDep, caller: CallerDep, dry: Annotated[bool, Query(alias="dryRun")] = False
 ) -> Response:
-    """Remove what nothing names, or say what would go. 409 while another collector is at work."""
+    """Remove what nothing names, or say what would go. While another collector is at work the one line is the
+    ``error`` of a 409; the status, sent before, is 200."""
     await require_admin(gateway, caller)
     return StreamingResponse(_signed(gateway, _result(gateway.keeper.collect(dry=dry))), media_type=_LINES)
 
@@ -67,7 +68,7 @@ async def _listed(gateway: Gateway) -> AsyncIterator[dict[str, Any]]:
 
 
 async def _checked(gateway: Gateway) -> AsyncIterator[dict[str, Any]]:
-    async for found in check_blobs(gateway.backends.content, gateway.backends.log):
+    async for found in check_blobs(gateway.backends.content, gateway.backends.log, gateway.backends.sessions):
         if isinstance(found, Absent):
             yield {"digest": found.digest, "absence": found.absence, "seq": found.seq, "message": found.message}
         else:

@@ -10,16 +10,17 @@ from starlette.responses import StreamingResponse
 from triplane.api.kinds import KINDS
 from triplane.domain.lineage import LineageFacts, Origin, Reviewed, lineage, material_digests
 from triplane.domain.provenance import Way, is_digest
+from triplane.domain.resourcegraph import NO_KIND
 from triplane.domain.selector import parse_selector
-from triplane.errors import InvalidInput, NotFound
+from triplane.errors import Forbidden, InvalidInput, NotFound
 from triplane.gateway.answers import json_answer
-from triplane.gateway.auth import CallerDep, require_person
+from triplane.gateway.auth import CallerDep, person, require_person
 from triplane.gateway.moments import AsOf, sequence
-from triplane.gateway.people import Access
+from triplane.gateway.people import Access, Person
 from triplane.gateway.provenance import MAX_DEPTH, MAX_NODES, Walk, streamed
 from triplane.gateway.state import Gateway, GatewayDep
 from triplane.gateway.views import resource_document
-from triplane.ports import Edge, GraphReader, ResourceRecord, Route
+from triplane.ports import Edge, GraphReader, Hop, ResourceRecord, Route
 
 router = APIRouter(prefix="/v1")
 _MAX_SHOWN: Final = 100
@@ -38,11 +39,11 @@ async def resources(
     name: str = "",
     selector: str = "",
     after: str | None = None,
-    limit: Annotated[int | None, Query(ge=1, le=1000)] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
     as_of: AsOf = None,
 ) -> Response:
     """``{resources}``: what is kept, also of objects that are gone: of one name every incarnation, newest first; else
-    by (namespace, name), those whose labels the selector matches. With ``limit`` also ``next``, for ``after``."""
+    by (namespace, name), those whose labels the selector matches, and ``next``, for ``after``."""
     model = KINDS.get(kind)
     if model is None:
         raise InvalidInput(f"no kind {kind!r}; there are {', '.join(KINDS)}")
@@ -55,10 +56,9 @@ async def resources(
         return json_answer({"resources": [resource_document(record) for record in found]})
     place = None if after is None else (kind, *_place_of(after))
     page = await graph.query_by_labels(chosen, kind=kind, namespace=namespace or None, after=place, limit=limit)
-    more = limit is not None and len(page) == limit
-    last = "/".join((page[-1].namespace, page[-1].name, page[-1].uid)) if more else None
+    last = "/".join((page[-1].namespace, page[-1].name, page[-1].uid)) if len(page) == limit else None
     shown = [resource_document(record) for record in page if not name or record.name == name]
-    return json_answer({"resources": shown, **({"next": last} if limit is not None else {})})
+    return json_answer({"resources": shown, "next": last})
 
 
 def _place_of(after: str) -> tuple[str, str, str]:
@@ -69,15 +69,22 @@ def _place_of(after: str) -> tuple[str, str, str]:
 
 
 @router.get("/lineage/{subject}")
-async def read_lineage(subject: str, gateway: GatewayDep, caller: CallerDep) -> Response:
-    """``{lineage}``: one document per Artifact with this digest, or the one with this UID."""
-    found = await _artifacts(gateway, subject)
-    if not found:
-        await require_person(gateway, caller, Access("get", "artifacts"))
+async def read_lineage(subject: str, gateway: GatewayDep, caller: CallerDep, namespace: str = "") -> Response:
+    """``{lineage}``: one document per Artifact with this digest (in ``namespace``, if given; newest first), or the one
+    with this UID."""
+    reader = person(caller)
+    if is_digest(subject):
+        await _require_place(gateway, reader, namespace)
+        with await gateway.looks.take(reader.username):
+            found = await _newest_of(gateway.backends.graph, subject, frozenset({namespace}) if namespace else None)
+            documents = [lineage(await _gather(gateway, artifact)) for artifact in found]
+    else:
+        record = await _readable(gateway, gateway.backends.graph, reader, subject)
+        with await gateway.looks.take(reader.username):
+            found = [record] if record is not None and record.kind == "Artifact" else []
+            documents = [lineage(await _gather(gateway, artifact)) for artifact in found]
+    if not documents:
         raise NotFound(f"no Artifact has digest or UID {subject[:128]!r}; `triplane status` lists Artifacts")
-    for namespace in sorted({artifact.namespace for artifact in found}):
-        await require_person(gateway, caller, Access("get", "artifacts", namespace))
-    documents = [lineage(await _gather(gateway, artifact)) for artifact in found[:_MAX_SHOWN]]
     return json_answer({"lineage": documents})
 
 
@@ -95,53 +102,75 @@ async def read_provenance(
 ) -> Response:
     """The graph around a digest or a kept resource, as NDJSON, nearest first: ``walk``, then ``node`` and ``edge``,
     ``end`` last. It stays within the namespace of the resource; of a digest, within ``namespace``, or those of
-    everything that touches it."""
-    seq = await sequence(gateway, as_of)
-    graph = gateway.backends.graph if seq is None else gateway.backends.graph.as_of(seq)
+    everything that touches it, for who may read in all."""
+    reader = person(caller)
+    record = None
     if is_digest(subject):
-        namespaces = frozenset({namespace}) if namespace else await _touching(graph, subject)
-        for place in sorted(namespaces) or [""]:
-            await require_person(gateway, caller, Access("get", "artifacts", place))
-        if not await _around(graph, subject, namespaces, 1):
-            raise NotFound(f"nothing kept in namespace {namespace or 'of any name'} was made of or from {subject[:80]}")
+        await _require_place(gateway, reader, namespace)
     else:
-        record = await graph.get(subject)
-        await require_person(
-            gateway,
-            caller,
-            Access(
-                "get", KINDS[record.kind].info.plural if record else "artifacts", record.namespace if record else ""
-            ),
-        )
-        if record is None:
-            raise NotFound(f"no resource with UID {subject[:128]!r} is kept; `triplane graph query` lists what is")
-        await require_person(gateway, caller, Access("get", "artifacts", record.namespace))
-        namespaces = frozenset({record.namespace})
-    walk = Walk(subject, way, depth, limit, namespaces, seq)
-    return StreamingResponse(await streamed(gateway, graph, walk), media_type="application/x-ndjson")
+        record = await _readable(gateway, gateway.backends.graph, reader, subject)
+    with await gateway.walks.take(reader.username) as turn:
+        seq = await sequence(gateway, as_of)
+        graph = gateway.backends.graph if seq is None else gateway.backends.graph.as_of(seq)
+        if is_digest(subject):
+            namespaces = frozenset({namespace}) if namespace else await _touching(graph, subject)
+            if not await _around(graph, subject, Route(None, None, namespaces=namespaces, max_depth=1, limit=1)):
+                where = namespace or "of any name"
+                raise NotFound(f"nothing kept in namespace {where} was made of or from {subject[:80]}")
+        else:
+            if record is None or await graph.get(subject) is None:
+                raise NotFound(f"no resource with UID {subject[:128]!r} is kept; `triplane graph query` lists what is")
+            namespaces = frozenset({record.namespace})
+        walk = Walk(subject, way, depth, limit, namespaces, seq)
+        lines = streamed(gateway, graph, walk, turn.pop_all())
+    return StreamingResponse(lines, media_type="application/x-ndjson")
+
+
+async def _require_place(gateway: Gateway, reader: Person, namespace: str) -> None:
+    """Raise ``Forbidden`` unless they may read Artifacts there; without a namespace, in all: nothing was looked at yet,
+    so a refusal says nothing of who has this digest."""
+    place = Access("get", "artifacts", namespace)
+    if not namespace and not await gateway.people.allows(reader, place):
+        raise Forbidden(f"user {reader.username} may not {place}; name one you may read, with namespace=")
+    await gateway.people.require(reader, place)
+
+
+async def _readable(gateway: Gateway, graph: GraphReader, reader: Person, uid: str) -> ResourceRecord | None:
+    """The resource, if they may read it. One of a namespace they may not read is refused as one that is not kept."""
+    record = await graph.get(uid)
+    everywhere = Access("get", "artifacts")
+    if record is None:
+        await gateway.people.require(reader, everywhere)
+        return None
+    if not await gateway.people.allows(reader, Access("get", "artifacts", record.namespace)):
+        raise gateway.people.refusal(reader, everywhere)
+    await gateway.people.require(reader, Access("get", KINDS[record.kind].info.plural, record.namespace))
+    return record
 
 
 async def _touching(graph: GraphReader, digest: str) -> frozenset[str]:
     """Namespaces of the resources that have an edge with this blob."""
-    around = await _around(graph, digest, None, _MOST_TOUCHING)
-    if len(around) == _MOST_TOUCHING:
+    hops = await _around(graph, digest, Route(None, None, max_depth=1, limit=_MOST_TOUCHING))
+    if len(hops) == _MOST_TOUCHING:
         raise InvalidInput(f"over {_MOST_TOUCHING} things touch {digest}: name the namespace")
-    records = await graph.get_many(around)
+    records = await graph.get_many([hop.id for hop in hops])
     return frozenset(record.namespace for record in records.values())
 
 
-async def _around(graph: GraphReader, id_: str, namespaces: frozenset[str] | None, most: int) -> list[str]:
-    route = Route(None, None, namespaces=namespaces, max_depth=1, limit=most)
+async def _newest_of(graph: GraphReader, digest: str, namespaces: frozenset[str] | None) -> list[ResourceRecord]:
+    """The newest Artifacts with this digest, which several may have: the same octets produced twice."""
+    route = Route(NO_KIND, frozenset({"produces"}), namespaces=namespaces, max_depth=1, limit=_MOST_TOUCHING)
+    hops = await _around(graph, digest, route)
+    if len(hops) == _MOST_TOUCHING:
+        raise InvalidInput(f"over {_MOST_TOUCHING} things made {digest}: name an Artifact by its UID")
+    newest = [hop.id for hop in sorted(hops, key=lambda hop: hop.via.seq, reverse=True)][:_MAX_SHOWN]
+    records = await graph.get_many(newest)
+    return [records[uid] for uid in newest if uid in records and records[uid].kind == "Artifact"]
+
+
+async def _around(graph: GraphReader, id_: str, route: Route) -> list[Hop]:
     async with aclosing(graph.traverse(id_, route)) as hops:  # type: ignore[type-var]
-        return [hop.id async for hop in hops]
-
-
-async def _artifacts(gateway: Gateway, subject: str) -> list[ResourceRecord]:
-    """Newest first. A digest may belong to several: the same octets produced twice."""
-    if is_digest(subject):
-        return (await _artifacts_by_digest(gateway, [subject])).get(subject, [])
-    record = await gateway.backends.graph.get(subject)
-    return [record] if record is not None and record.kind == "Artifact" else []
+        return [hop async for hop in hops]
 
 
 async def _artifacts_by_digest(gateway: Gateway, digests: Sequence[str]) -> dict[str, list[ResourceRecord]]:

@@ -1,7 +1,8 @@
 """The event log over HTTP: head and entries. The stream is in ``stream``."""
 
 import base64
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -12,6 +13,10 @@ from triplane.gateway.people import Access
 from triplane.gateway.state import GatewayDep
 
 router = APIRouter(prefix="/v1/log")
+ANSWER_OCTETS: Final = 8 << 20
+"""Of entries, after which an answer ends: each has up to 64 KiB, and comes twice."""
+STEP: Final = 128
+"""Entries read from the store at a time: at most 128 × 64 KiB."""
 
 
 def event_filter(
@@ -53,10 +58,27 @@ async def entries(
     after: After = -1,
     limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     newest: bool = False,
+    before: Annotated[int | None, Query(ge=0, le=2**53 - 1)] = None,
 ) -> Response:
-    """Matching entries after ``after``, oldest first; with ``newest`` the last ones, newest first."""
+    """Matching entries between ``after`` and ``before``, oldest first; with ``newest`` the last ones, newest first.
+
+    An answer that grows too large ends early, with ``next``: ask again with it as ``after``, with ``newest`` as
+    ``before``."""
     await require_person(gateway, caller, log_access(where))
-    found = await gateway.backends.log.query(where, after=after, limit=limit, newest_first=newest)
+    found, octets = list[Recorded](), 0
+    while len(found) < limit:
+        step = min(STEP, limit - len(found))
+        page = await gateway.backends.log.query(
+            replace(where, before=before), after=after, limit=step, newest_first=newest
+        )
+        for item in page:
+            if octets >= ANSWER_OCTETS:
+                return json_answer({"entries": [entry_document(item) for item in found], "next": found[-1].seq})
+            found.append(item)
+            octets += len(item.octets)
+        if len(page) < step:
+            break
+        after, before = (after, page[-1].seq) if newest else (page[-1].seq, before)
     return json_answer({"entries": [entry_document(item) for item in found]})
 
 

@@ -153,15 +153,22 @@ class People:
 
     async def require(self, person: Person, access: Access) -> None:
         """Raise ``Forbidden`` unless the API server grants the person this access."""
+        if not await self.allows(person, access):
+            raise self.refusal(person, access)
+
+    def refusal(self, person: Person, access: Access) -> Forbidden:
+        """What ``require`` raises."""
+        return Forbidden(f"user {person.username} may not {access}; ask an admin for that right")
+
+    async def allows(self, person: Person, access: Access) -> bool:
+        """Whether the API server grants the person this access."""
         key = (person.token_hash, access)
         kept = self._rights.get(key)
         if kept is not None and kept[0] > self._monotonic():
-            allowed = kept[1]
-        else:
-            allowed = await self._ask(person, access)
-            _keep(self._rights, key, (self._deadline(allowed), allowed), self._monotonic())
-        if not allowed:
-            raise Forbidden(f"user {person.username} may not {access}; ask an admin for that right")
+            return kept[1]
+        allowed = await self._ask(person, access)
+        _keep(self._rights, key, (self._deadline(allowed), allowed), self._monotonic())
+        return allowed
 
     async def may(self, subject: Subject, *, verb: str, resource: str, namespace: str, name: str) -> bool:
         """Whether the API server would let them do it with this core resource now; asked anew every time."""

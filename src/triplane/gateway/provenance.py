@@ -7,7 +7,7 @@ What is cut off has no last line.
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ from triplane.domain.provenance import (
     shows,
 )
 from triplane.domain.resourcegraph import NO_KIND
-from triplane.errors import TriplaneError, Unavailable
+from triplane.errors import TriplaneError
 from triplane.gateway.state import Gateway
 from triplane.ports import GraphReader, Hop, ResourceRecord, Route
 
@@ -32,8 +32,6 @@ log = structlog.get_logger(__name__)
 
 MAX_NODES: Final = 1_000_000
 MAX_DEPTH: Final = 100_000
-TURN_SECONDS: Final = 5.0
-"""How long a walk waits for its turn."""
 PATIENCE_SECONDS: Final = 10.0
 """How long a reader may take for what is at hand."""
 LONGEST_SECONDS: Final = 300.0
@@ -69,16 +67,11 @@ class Walk:
         )
 
 
-async def streamed(gateway: Gateway, graph: GraphReader, walk: Walk) -> AsyncIterator[bytes]:
-    """The lines, in chunks. Raises ``Unavailable`` before the first when too many walk already."""
-    try:
-        async with asyncio.timeout(TURN_SECONDS):
-            await gateway.walks.acquire()
-    except TimeoutError:
-        raise Unavailable("this gateway walks as many lineages as it can; ask again in some seconds") from None
+def streamed(gateway: Gateway, graph: GraphReader, walk: Walk, turn: ExitStack) -> AsyncIterator[bytes]:
+    """The lines, in chunks. The turn ends with the walk."""
     queue: asyncio.Queue[bytes] = asyncio.Queue(_AHEAD)
     walking = asyncio.create_task(_walking(gateway, graph, walk, queue))
-    walking.add_done_callback(lambda _: gateway.walks.release())
+    walking.add_done_callback(lambda _: turn.close())
     return _taken(queue, walking)
 
 

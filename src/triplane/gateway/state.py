@@ -17,6 +17,7 @@ from triplane.gateway.quota import RunQuotas
 from triplane.gateway.services import ServiceCaller
 from triplane.gateway.tail import Streams, Tail
 from triplane.gateway.tokens import RunTokens
+from triplane.gateway.turns import LOOKS, LOOKS_EACH, WALKS, WALKS_EACH, Turns
 from triplane.ports import Clock
 from triplane.wiring import GatewayBackends
 
@@ -43,8 +44,10 @@ class Gateway:
     streams: Streams = field(default_factory=Streams)
     tiles: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(8))
     """Tiles of the log made at a time: at most 8 × 16 MiB of entries are in memory."""
-    walks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
+    walks: Turns = field(default_factory=lambda: Turns(WALKS, WALKS_EACH))
     """Lineages walked at a time: each takes a connection of the store, of which others need some too."""
+    looks: Turns = field(default_factory=lambda: Turns(LOOKS, LOOKS_EACH))
+    """Lineages of artifacts looked up at a time."""
     undelivered: dict[tuple[str, str], list[Claim]] = field(default_factory=dict)
     """Claims taken for a runner instance whose answer could not be given; the next poll gets them."""
     observations: dict[str, dict[str, tuple[int, int]]] = field(default_factory=dict)

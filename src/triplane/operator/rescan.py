@@ -91,6 +91,9 @@ def expose_rescan(metrics: Metrics, rescan: Rescan | None) -> None:
     metrics.gauge("log_verified_through", "Entries verified in this round", lambda: rescan.through)
     metrics.counter("log_verify_rounds", "Verifications of the whole log that found no fault", lambda: rescan.rounds)
     metrics.counter("log_verify_failures", "Verifications of the log that found a break", lambda: rescan.failures)
+    metrics.counter(
+        "log_verify_errors", "Attempts to verify the log, or to tell of it, that failed", lambda: rescan.errors
+    )
     metrics.gauge(
         "log_broken_entry",
         "Number of the first bad entry; -1 while none is known",

@@ -51,6 +51,10 @@ class DatabaseSnapshot(Protocol):
 
     async def counters(self) -> Sequence[Counter]: ...
 
+    async def owned(self, digests: Collection[str]) -> frozenset[str]:
+        """Those of these blobs that belong to a namespace."""
+        ...
+
     async def logs(self) -> Sequence[Head]:
         """The current one, and those that were closed."""
         ...
@@ -133,11 +137,16 @@ class BackupFolder(Protocol):
     """Sets beside one another, and the blobs that they share."""
 
     def writing(self) -> AbstractAsyncContextManager[None]:
-        """Be the only writer; sets nobody will finish are removed. Raises ``Conflict``."""
+        """Be the only writer; sets nobody will finish are removed. Raises ``Conflict``, and ``InvalidInput`` for a
+        folder that is somebody else's."""
         ...
 
     def begin(self, now: datetime) -> BackupSet:
         """A new, unfinished set."""
+        ...
+
+    def sets(self) -> Sequence["BackupSet"]:
+        """All, oldest first, unfinished ones as well."""
         ...
 
     def content(self) -> ContentStore:
@@ -154,6 +163,10 @@ class BackupFolder(Protocol):
 
     async def erase(self, digests: Iterable[str]) -> int:
         """Take blobs out of every set; how many there were."""
+        ...
+
+    async def put_again(self, digests: Iterable[str]) -> None:
+        """These are there once more: sets that list them give them back."""
         ...
 
 

@@ -191,8 +191,8 @@ class SessionStore(Protocol):
         """Whether it belongs to any namespace."""
         ...
 
-    async def disown_blob(self, digest: str) -> None:
-        """The blob is erased: it belongs to no namespace until it is put again."""
+    async def disown_blob(self, digest: str) -> frozenset[str]:
+        """The blob is erased: it belongs to no namespace until it is put again. The namespaces that it belonged to."""
         ...
 
     async def blob_references(self) -> frozenset[str]:

@@ -11,8 +11,11 @@ from tests.integration.backup.world import Installation, body, opened, restore, 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore
 from triplane.audit.checkpoint import Checkpoint, sign_checkpoint
+from triplane.audit.digest import digest_of_bytes
 from triplane.audit.merkle import CompactRange
 from triplane.controllers import backup as taking
+from triplane.controllers.restore import Demands
+from triplane.domain.backup import encode
 from triplane.domain.events import blob_erased
 from triplane.errors import Conflict, Corrupt
 from triplane.settings import Settings
@@ -110,6 +113,7 @@ async def test_erasure_reaches_earlier_sets_and_they_can_be_restored_all_the_sam
     first = await source.backup(tmp_path / "backups")
     await source.content.delete(digests[3])
     await source.log.append([blob_erased(digests[3], 1)])
+    await source.log.append([body(900, digests[3])])  # a review, say: it names the blob without storing it
     second = await source.backup(tmp_path / "backups")
     assert second.manifest.erased.count == 1
     assert second.manifest.lost.count == 0
@@ -118,6 +122,53 @@ async def test_erasure_reaches_earlier_sets_and_they_can_be_restored_all_the_sam
     await restore(tmp_path / "backups", settings, name=first.name)
     async with opened(settings, database) as restored:
         assert await digests_of(restored.content) == sorted({*digests} - {digests[3]})
+
+
+async def test_what_was_put_again_after_its_erasure_is_given_back_by_every_set_from_then_on(
+    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    content = b"personal, and then agreed to"
+    digest = await source.content.store(content)
+    await source.log.append([body(0, digest)])
+    await source.backup(tmp_path / "backups")
+    await source.content.delete(digest)
+    await source.log.append([blob_erased(digest, 1)])
+    await source.backup(tmp_path / "backups")
+    folder = BackupFolder(tmp_path / "backups")
+    assert folder.erased() == {digest}
+    await source.content.store(content)
+    await source.sessions.own_blob("team", digest)
+    third = await source.backup(tmp_path / "backups")
+    assert (third.manifest.blobs.count, folder.erased()) == (1, frozenset())
+    settings, _ = empty
+    checked = await restore(tmp_path / "backups", settings, Demands(manifest=third.digest))
+    assert checked.erased_since == frozenset()
+    assert await digests_of(FilesystemContentStore(settings.cas)) == [digest]
+
+
+async def test_what_was_put_again_after_its_erasure_and_is_gone_is_lost_and_not_taken_out_of_earlier_sets(
+    source: Installation, tmp_path: Path
+) -> None:
+    digests = await source.fill()
+    await source.backup(tmp_path / "backups")
+    await source.log.append([blob_erased(digests[0], 1)])
+    await source.content.delete(digests[0])
+    assert await source.sessions.owns_blob("team", digests[0]), "put again, for an erasure takes it from its owners"
+    taken = await source.backup(tmp_path / "backups")
+    assert (taken.manifest.erased.count, taken.manifest.lost.count) == (0, 1)
+    assert await BackupFolder(tmp_path / "backups").content().exists(digests[0])
+
+
+async def test_two_installations_do_not_share_a_folder(source: Installation, tmp_path: Path) -> None:
+    taken = await source.backup(tmp_path / "backups")
+    (written,) = BackupFolder(tmp_path / "backups").sets()
+    stranger = taken.manifest.current.model_copy(update={"origin": "elsewhere/0123"})
+    octets = encode(taken.manifest.model_copy(update={"origins": (stranger,)}))
+    (written.folder / "manifest.json").write_bytes(octets)
+    (written.folder / "manifest.json.sha256").write_text(f"{digest_of_bytes(octets)[7:]}  manifest.json\n")
+    with pytest.raises(Conflict, match=f"{taken.name} in this folder is of elsewhere/0123, another .*of its own"):
+        await source.backup(tmp_path / "backups")
+    assert [item.name for item in BackupFolder(tmp_path / "backups").sets()] == [taken.name]
 
 
 async def test_a_lost_blob_is_named_and_does_not_keep_the_rest_from_being_saved(

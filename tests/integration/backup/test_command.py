@@ -16,6 +16,7 @@ from tests.integration.backup.world import Installation, opened, restore
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
 from triplane.adapters.postgres.embedded import EmbeddedPostgres
+from triplane.domain.events import blob_erased
 from triplane.settings import Settings
 
 
@@ -82,6 +83,35 @@ async def test_a_killed_restore_is_repeated_until_it_is_whole(
     again = triplane(settings, "restore", str(folder))
     assert again.returncode == 1
     assert "is in use, it holds rows:" in again.stderr
+
+
+async def test_what_is_missing_is_told_by_backup_and_by_restore(
+    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    digests = await source.fill()
+    folder = tmp_path / "backups"
+    (source.settings.secrets / "install_secret").write_text("ab" * 32 + "\n")
+    first = json.loads(triplane(source.settings, "backup", str(folder), "--with-secrets", "-o", "json").stdout)
+    await source.content.delete(digests[5])
+    await source.content.delete(digests[6])
+    await source.log.append([blob_erased(digests[6], 1)])
+    taken = triplane(source.settings, "backup", str(folder))
+    assert taken.returncode == 1, "something is lost"
+    assert "1 blobs that entries need are lost" in taken.stderr
+    assert "manifest sha256:" in taken.stdout, "it is written all the same"
+    newest = triplane(empty[0], "restore", str(folder), "--check")
+    assert newest.returncode == 0, newest.stderr
+    assert "0 of 29 blobs are left out" in newest.stderr
+    assert "1 blobs that entries need were lost" in newest.stderr
+    chosen = ("restore", str(folder), "--set", first["set"], "--manifest", first["manifest"])
+    refused = triplane(empty[0], *chosen)
+    assert refused.returncode == 1
+    assert digests[6] in refused.stderr
+    done = triplane(empty[0], *chosen, "--accept-erased")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 31 blobs are left out: erased since" in done.stderr
+    assert "1 private files are in the set and not restored" in done.stderr
+    assert not (empty[0].secrets / "install_secret").exists()
 
 
 @pytest.fixture

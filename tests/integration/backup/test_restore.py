@@ -20,7 +20,7 @@ from triplane.controllers import restore as restoring
 from triplane.controllers.restore import Demands
 from triplane.domain.backup import RestoreBehind, Seen, decode, encode
 from triplane.domain.events import blob_erased
-from triplane.errors import Contradicted, Corrupt, InvalidInput, InvalidNote, NotFound, Unavailable
+from triplane.errors import Conflict, Contradicted, Corrupt, InvalidInput, InvalidNote, NotFound, Unavailable
 from triplane.ports.backup import NotEmpty
 from triplane.settings import Settings
 
@@ -62,6 +62,7 @@ async def test_an_altered_file_of_any_kind_is_refused_by_name_before_anything_is
     source: Installation, empty: tuple[Settings, Database], tmp_path: Path
 ) -> None:
     digests = await source.fill()
+    await source.sessions.disown_blob(digests[0])
     await source.content.delete(digests[0])
     await source.log.append([blob_erased(digests[0], 1)])
     await source.checkpoint(signer())
@@ -137,6 +138,52 @@ async def test_the_pinned_key_is_what_the_checkpoint_is_checked_by(source: Insta
     demands = Demands(signed=signature_check([pinned]))
     checked = await restore(tmp_path / "backups", source.settings, demands, load=False)
     assert checked.manifest.current.checkpoint is not None
+
+
+async def test_a_set_whose_signature_was_taken_out_is_refused_where_a_key_is_pinned(
+    source: Installation, tmp_path: Path
+) -> None:
+    await source.fill()
+    _, pinned = await source.checkpoint(signer())
+    taken = await source.backup(tmp_path / "backups")
+    (written,) = BackupFolder(tmp_path / "backups").sets()
+    stripped = taken.manifest.current.model_copy(update={"checkpoint": None})
+    octets = encode(taken.manifest.model_copy(update={"origins": (stripped,)}))
+    (written.folder / "manifest.json").write_bytes(octets)
+    (written.folder / "manifest.json.sha256").write_text(f"{digest_of_bytes(octets)[7:]}  manifest.json\n")
+    await restore(tmp_path / "backups", source.settings, load=False)
+    with pytest.raises(InvalidNote, match=f"has no signed checkpoint of {source.origin}, and a key is pinned"):
+        await restore(tmp_path / "backups", source.settings, Demands(signed=signature_check([pinned])), load=False)
+
+
+async def test_entries_behind_the_signed_ones_are_named(source: Installation, tmp_path: Path) -> None:
+    await source.fill()
+    _, pinned = await source.checkpoint(signer())
+    demands = Demands(signed=signature_check([pinned]))
+    await source.backup(tmp_path / "backups")
+    assert (await restore(tmp_path / "backups", source.settings, demands, load=False)).unsigned == ()
+    await source.work(700, 3)
+    await source.backup(tmp_path / "backups")
+    checked = await restore(tmp_path / "backups", source.settings, demands, load=False)
+    assert checked.unsigned == (f"entries 32 to 34 of {source.origin}",)
+
+
+async def test_the_list_of_what_was_erased_takes_nothing_from_a_manifest_that_was_kept(
+    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    """No manifest names it: whoever can write the folder can call any blob erased."""
+    digests = await source.fill()
+    taken = await source.backup(tmp_path / "backups")
+    gone = sorted(digests)[:2]
+    (tmp_path / "backups" / "erased").write_text("".join(f"{digest}\n" for digest in [*gone, "sha256:" + "0" * 64]))
+    for digest in gone:
+        await BackupFolder(tmp_path / "backups").content().delete(digest)
+    assert (await restore(tmp_path / "backups", empty[0], load=False)).erased_since == frozenset(gone)
+    with pytest.raises(Conflict, match=rf"lists 2 blobs .*{gone[0]}, {gone[1]}\. .*--accept-erased"):
+        await restore(tmp_path / "backups", empty[0], Demands(manifest=taken.digest))
+    assert not empty[0].cas.exists()
+    demands = Demands(manifest=taken.digest, accept_erased=True)
+    assert (await restore(tmp_path / "backups", empty[0], demands, load=False)).erased_since == frozenset(gone)
 
 
 @pytest.mark.parametrize("occupied", ["a log", "blobs", "sessions"])

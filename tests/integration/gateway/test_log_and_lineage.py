@@ -14,8 +14,11 @@ from tests.integration.gateway.fake_apiserver import ALICE, FakeApiServer
 from tests.integration.gateway.world import INPUT, REPORT, RUNNER, Run, World, sha256
 
 from triplane.audit.merkle import leaf_hash
+from triplane.cli.gateway import Gateway as Client
+from triplane.cli.lineage import find
 from triplane.domain.events import session_offered
 from triplane.domain.provenance import Gathered
+from triplane.gateway import log
 from triplane.ports import Edge, ResourceRecord
 
 
@@ -63,6 +66,67 @@ async def test_entries_can_be_chosen(world: World, alice: str, query: str, expec
     await world.started()
     found = (await world.call("GET", f"/v1/log/entries?{query}", alice)).json()["entries"]
     assert [item["entry"]["id"] for item in found] == expected
+
+
+async def test_a_large_answer_is_cut_and_says_where_it_goes_on(
+    world: World, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = await world.offer("s-9", permit=False)
+    await world.backends.log.append(
+        [session_offered(replace(offer, session_uid=f"s-{number + 20}")) for number in range(20)]
+    )
+    whole = [item.seq for item in await world.backends.log.query(limit=1000)]
+    one = len((await world.backends.log.query(after=whole[-2]))[0].octets)
+    monkeypatch.setattr(log, "ANSWER_OCTETS", 3 * one)
+    monkeypatch.setattr(log, "STEP", 2)
+    monkeypatch.setattr(world.backends.log, "query", bounded := Bounded(world.backends.log.query))
+    for newest in (False, True):
+        answers, seen, place = 0, list[int](), ""
+        while True:
+            answer = await world.call("GET", f"/v1/log/entries?newest={newest}{place}", alice)
+            page = answer.json()
+            answers += 1
+            seen += [item["seq"] for item in page["entries"]]
+            assert sum(len(base64.b64decode(item["octets"])) for item in page["entries"]) < 4 * one
+            if "next" not in page:
+                break
+            place = f"&{'before' if newest else 'after'}={page['next']}"
+        assert seen == (whole[::-1] if newest else whole)
+        assert answers > 5
+    assert bounded.most == 2, "no more than a step is in memory before it is counted"
+    few = (await world.call("GET", "/v1/log/entries?limit=2", alice)).json()
+    assert ([item["seq"] for item in few["entries"]], "next" in few) == (whole[:2], False), "that was all asked for"
+
+
+async def test_the_commands_client_goes_on_where_an_answer_was_cut(
+    world: World, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offer = await world.offer("s-9", permit=False)
+    await world.backends.log.append(
+        [session_offered(replace(offer, session_uid=f"s-{number + 20}")) for number in range(20)]
+    )
+    whole = [item.seq for item in await world.backends.log.query(limit=1000)]
+    monkeypatch.setattr(log, "ANSWER_OCTETS", 1)
+
+    def read(**query: Any) -> list[int]:
+        with Client(world.url, alice) as opened:
+            return [item["seq"] for item in opened.entries(**query)]
+
+    assert await asyncio.to_thread(read) == whole
+    assert await asyncio.to_thread(read, newest="true", limit=5) == whole[::-1][:5]
+    assert await asyncio.to_thread(read, after=whole[3], limit=7) == whole[4:11]
+
+
+class Bounded:
+    """How many entries were asked of the store at once."""
+
+    def __init__(self, query: Any) -> None:
+        self._query = query
+        self.most = 0
+
+    async def __call__(self, *arguments: Any, limit: int, **options: Any) -> Any:
+        self.most = max(self.most, limit)
+        return await self._query(*arguments, limit=limit, **options)
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=10001", "after=-2", "limit=many"])
@@ -259,6 +323,19 @@ async def test_lineage_leads_from_the_digest_to_everything_behind_it(world: Worl
     }
 
 
+async def test_the_command_finds_a_digest_for_who_may_read_one_namespace_only(
+    world: World, apiserver: FakeApiServer
+) -> None:
+    apiserver.grant("alice", "get", "artifacts", "team")
+    await fill_graph(world)
+
+    def read() -> list[dict[str, Any]]:
+        with Client(world.url, ALICE) as opened:
+            return find(opened, sha256(REPORT), "team")
+
+    assert [item["artifact"]["uid"] for item in await asyncio.to_thread(read)] == ["r-1"]
+
+
 async def test_an_unknown_artifact_has_no_lineage(world: World, alice: str) -> None:
     answer = await world.call("GET", f"/v1/lineage/{sha256(b'?')}", alice)
     assert answer.status_code == 404
@@ -270,6 +347,22 @@ async def test_resources_are_listed_with_their_incarnations(world: World, alice:
     assert {item["uid"] for item in found} == {"r-0", "r-1"}
     unknown = await world.call("GET", "/v1/resources?kind=Pod", alice)
     assert unknown.status_code == 422
+
+
+async def test_resources_come_in_pages_also_where_nobody_asked_for_that(
+    world: World, alice: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one question loads every resource there ever was."""
+    asked: list[int | None] = []
+    query = world.backends.graph.query_by_labels
+
+    async def noting(*arguments: Any, limit: int | None = None, **options: Any) -> Any:
+        asked.append(limit)
+        return await query(*arguments, limit=limit, **options)
+
+    monkeypatch.setattr(world.backends.graph, "query_by_labels", noting)
+    answer = (await world.call("GET", "/v1/resources?kind=Artifact", alice)).json()
+    assert (asked, answer["next"]) == ([1000], None)
 
 
 async def test_resources_are_chosen_by_labels_and_come_in_pages(world: World, alice: str) -> None:

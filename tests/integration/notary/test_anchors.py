@@ -1,8 +1,12 @@
 """Each kind of anchor against the real thing: files, git repositories, an HTTP server. ConfigMaps: tests/e2e."""
 
 import asyncio
+import contextlib
+import os
 import subprocess
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -94,6 +98,31 @@ async def test_a_file_that_cannot_be_read_is_not_absent(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="cannot be written"):
         await anchor.write(ONE)
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
+
+
+async def test_a_file_system_that_hangs_holds_one_thread_of_its_own_and_no_other_work(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint"
+    os.mkfifo(path)  # opening it for reading waits for a writer, as a dead NFS server's file waits for the server
+    anchor = FileAnchor(path)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await anchor.read()
+    threads = threading.active_count()
+    for _ in range(20):
+        with pytest.raises(Unavailable, match="has not answered the last call"):
+            await anchor.read()
+        with pytest.raises(Unavailable, match="has not answered the last call"):
+            await anchor.write(TWO)
+    assert threading.active_count() == threads
+    async with asyncio.timeout(60):
+        await asyncio.to_thread(path.write_bytes, ONE)
+        while True:
+            with contextlib.suppress(Unavailable):
+                await anchor.write(TWO)
+                break
+            await asyncio.sleep(0.01)
+    assert await anchor.read() == TWO
 
 
 async def test_every_checkpoint_is_a_commit_that_leaves_other_files_alone(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from triplane.adapters.http.witness import open_witnesses
 from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, verify_checkpoint
 from triplane.audit.notekey import KeyRing, parse_key
 from triplane.audit.witness import MAX_REQUEST, make_request, origin_hash, with_cosignatures
-from triplane.errors import InvalidInput
+from triplane.errors import Conflict, InvalidInput
 from triplane.ports.notary import Cosignatures, OtherSize, Refusal
 from triplane.witness.folder import identity, make
 from triplane.witness.server import open_witness
@@ -207,7 +207,7 @@ def test_a_log_is_added_without_a_restart_and_a_wrong_line_changes_nothing(folde
 @pytest.mark.parametrize(
     ("break_", "said"),
     [
-        pytest.param(lambda folder: (folder / "record.sqlite").unlink(), "make another witness", id="no record"),
+        pytest.param(lambda folder: (folder / "record.sqlite").unlink(), "make a new witness", id="no record"),
         pytest.param(lambda folder: (folder / "logs").unlink(), "lists the logs", id="no list of logs"),
         pytest.param(lambda folder: (folder / "logs").write_text("a b\n"), "line 1", id="a list that is wrong"),
         pytest.param(lambda folder: (folder / "name").unlink(), "witness init", id="no name"),
@@ -228,6 +228,16 @@ def test_a_witness_is_made_once_and_prints_the_key_that_others_pin(folder: Path,
     assert str(parse_key(done.stdout.strip())) == str(identity(tmp_path / "new").key)
     done = ran("init", str(folder), "--name", "witness.example/2")
     assert (done.returncode, "is a witness already" in done.stderr) == (1, True)
+
+
+def test_what_an_interrupted_init_left_is_finished_by_the_next(tmp_path: Path) -> None:
+    first = make(tmp_path / "new", "witness.example/2")
+    (tmp_path / "new" / "name").unlink()  # it is written last
+    made = make(tmp_path / "new", "witness.example/2")
+    assert str(made.key) == str(first.key)
+    open_witness(tmp_path / "new")
+    with pytest.raises(Conflict, match="is a witness already"):
+        make(tmp_path / "new", "witness.example/2")
 
 
 def test_a_port_that_is_taken_is_named(folder: Path) -> None:

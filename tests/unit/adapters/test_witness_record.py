@@ -19,6 +19,7 @@ from triplane.errors import Conflict, Corrupt, InvalidInput, Unavailable
 TRUE, OTHER = Log().grow(20), Log("false").grow(20)
 BASE = 9
 _WAIT = 60.0
+PUT_BACK = "Only a copy made after its last cosignature may be put back; otherwise make a new witness"
 
 
 class WithoutTransaction(WitnessRecord):
@@ -155,14 +156,30 @@ def test_a_refusal_changes_nothing(folder: Path) -> None:
 
 def test_a_witness_that_lost_its_record_does_not_begin_anew(folder: Path) -> None:
     (folder / FILE).unlink()
-    with pytest.raises(InvalidInput, match="one that forgot what it cosigned is none"):
+    with pytest.raises(InvalidInput, match=PUT_BACK):
         WitnessRecord(folder)
     assert not (folder / FILE).exists()
 
 
-def test_a_record_is_made_once(folder: Path) -> None:
+def test_a_record_in_which_something_is_remembered_is_made_once(folder: Path) -> None:
+    WitnessRecord(folder).accept(request(TRUE, 0, BASE))
     with pytest.raises(Conflict, match="is there already"):
         WitnessRecord.make(folder)
+    assert WitnessRecord(folder).latest(origin_hash(ORIGIN)) is not None
+
+
+def test_a_record_of_nothing_is_begun_again_wherever_making_it_ended(folder: Path) -> None:
+    WitnessRecord.make(folder)
+    (folder / FILE).write_bytes(b"")
+    WitnessRecord.make(folder)
+    assert isinstance(WitnessRecord(folder).accept(request(TRUE, 0, BASE)), Accepted)
+
+
+def test_a_database_of_another_program_is_no_record_to_begin(tmp_path: Path) -> None:
+    with closing(sqlite3.connect(tmp_path / FILE)) as other:
+        other.execute("CREATE TABLE theirs (a TEXT)")
+    with pytest.raises(Conflict, match="is there already"):
+        WitnessRecord.make(tmp_path)
 
 
 def test_while_others_hold_the_record_nothing_is_accepted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,5 +195,6 @@ def test_while_others_hold_the_record_nothing_is_accepted(folder: Path, monkeypa
 @pytest.mark.parametrize("octets", [b"no database at all" * 100, b""], ids=["another file", "an empty file"])
 def test_a_file_that_is_no_record_is_not_used(octets: bytes, folder: Path) -> None:
     (folder / FILE).write_bytes(octets)
-    with pytest.raises((Corrupt, InvalidInput), match="restore"):
+    with pytest.raises((Corrupt, InvalidInput), match=PUT_BACK) as raised:
         WitnessRecord(folder)
+    assert "backup" not in str(raised.value), "an old one would let a fork be cosigned"

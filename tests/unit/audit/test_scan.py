@@ -1,5 +1,6 @@
 """A scan says what ``open_entry`` says, or nothing."""
 
+import signal
 from dataclasses import replace
 from typing import Any
 
@@ -129,3 +130,19 @@ def test_a_scan_refuses_what_open_entry_refuses(old: bytes, new: bytes) -> None:
     except InvalidEntry:
         valid = False
     assert agree(changed) is valid
+
+
+def test_an_entry_of_many_long_numbers_holds_nobody_up() -> None:
+    """An expression that may split a run of digits tries every way to do so: 2^14 for each of these numbers."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError("the scan used 5 seconds of processor time")
+
+    octets = sealed(replace(BODY, data={"a": [10**14] * 500, "b": "\n"}))
+    before = signal.signal(signal.SIGVTALRM, give_up)
+    signal.setitimer(signal.ITIMER_VIRTUAL, 5.0)
+    try:
+        assert agree(octets)
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)

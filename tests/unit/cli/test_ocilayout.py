@@ -95,6 +95,29 @@ def test_an_image_of_somebody_else_is_taken_with_its_config_and_manifest(tmp_pat
     assert set(read(folder)) == {config["digest"], layer["digest"], manifest["digest"]}
 
 
+def test_an_index_that_is_named_again_and_again_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a few small files are walked for ever: each of four levels names the next many times."""
+    (tmp_path / "blobs" / "sha256").mkdir(parents=True)
+    (tmp_path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    listed: list[dict[str, Any]] = []
+    for _ in range(4):
+        content = json.dumps({"schemaVersion": 2, "manifests": listed}).encode()
+        blob(tmp_path, sha256(content)).write_bytes(content)
+        media_type = "application/vnd.oci.image.index.v1+json"
+        listed = [{"mediaType": media_type, "digest": sha256(content), "size": len(content)}] * 5
+    (tmp_path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": listed}))
+    reads: list[Path] = []
+    opened = ocilayout._opened
+
+    def noting(path: Path) -> Any:
+        reads.append(path)
+        return opened(path)
+
+    monkeypatch.setattr(ocilayout, "_opened", noting)
+    assert blobs_of_layout(tmp_path) == []
+    assert len(reads) == 2 + 4
+
+
 @pytest.mark.parametrize("wrong", [b"twO", b"on", b"one and more", b""], ids=["altered", "cut", "longer", "emptied"])
 def test_altered_content_is_never_given_whole(tmp_path: Path, wrong: bytes) -> None:
     folder = exported(tmp_path, [b"one"])

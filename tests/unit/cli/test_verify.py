@@ -1,6 +1,7 @@
 """``triplane verify``: entries, artifacts, checkpoints and exports, checked without an installation or a connection."""
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from triplane.audit import proven
 from triplane.audit.attestation import PROVENANCE
 from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, add_signatures, sign_checkpoint
+from triplane.audit.digest import digest_of_bytes
 from triplane.audit.entry import parse
 from triplane.audit.evidence import Evidence
 from triplane.audit.keys import KEY_EVENTS
@@ -27,7 +29,8 @@ from triplane.audit.notekey import KeyRing
 from triplane.audit.tlogproof import Logged, TlogProof, make_bundle, verify_bundle
 from triplane.audit.witness import make_request
 from triplane.cli.main import app
-from triplane.errors import InvalidEntry, InvalidNote
+from triplane.cli.trust import read_file
+from triplane.errors import InvalidEntry, InvalidInput, InvalidNote
 
 TRUE, FALSE = Log().grow(40), Log("false").grow(40)
 
@@ -242,7 +245,80 @@ def test_what_cannot_be_found_out_is_not_said_to_be_broken(
     assert "NOT VERIFIED" not in said
 
 
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [
+        pytest.param("entry", "--content", id="the content of an entry"),
+        pytest.param("entry", "--keys", id="the keys of an entry's statements"),
+        pytest.param("checkpoint", "--content", id="the content of a checkpoint"),
+        pytest.param("checkpoint", "--keys", id="the keys of a checkpoint's statements"),
+        pytest.param("export", "--keys", id="the keys of a log's statements"),
+        pytest.param("export", "--consistency", id="a proof about a log that is there whole"),
+        pytest.param("entry", "--consistency", id="a proof that leads to nothing that was kept"),
+    ],
+)
+def test_an_option_that_nothing_is_checked_against_is_refused(kind: str, option: str, tmp_path: Path) -> None:
+    octets = {"entry": TRUE.bundle(13, 20), "checkpoint": TRUE.signed(20)}
+    audit = untouched(tmp_path, 20) if kind == "export" else None
+    path = audit.folder if audit else placed(tmp_path / "p", octets[kind])
+    more: tuple[Path | str, ...] = (option, placed(tmp_path / "junk", b"not the artifact"))
+    if audit:
+        audit.keep(10)
+        more += ("--earlier", audit.earlier[0])
+    code, said = run(path, *more, key=audit.keys[0] if audit else None)
+    assert (code, option in said) == (2, True), said
+
+
 # A whole log
+
+
+def test_a_file_is_held_against_the_artifacts_of_an_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    audit = untouched(tmp_path, 20)
+    other = placed(tmp_path / "file", b"not the artifact")
+    code, said = run(audit.folder, "--content", other, key=audit.keys[0])
+    assert (code, "NOT VERIFIED: ContentNotRecorded: " in said) == (1, True), said
+    assert digest_of_bytes(b"not the artifact") in said
+    octets = list(export_entries(20))
+    recorded = next(parse(item)["data"]["digest"] for item in octets if parse(item)["type"] == "artifact.recorded")
+    monkeypatch.setattr("triplane.cli.verify.digest_of_file", lambda path: recorded)
+    code, said = run(audit.folder, "--content", other, key=audit.keys[0])
+    assert (code, f"{other} is artifact {recorded}, of entr" in said) == (0, True), said
+
+
+@pytest.mark.parametrize("where", ["checkpoint", "tile/entries/000.p/20"])
+def test_a_link_in_an_export_leads_nowhere(where: str, tmp_path: Path) -> None:
+    """One to /dev/zero never ends."""
+    audit = untouched(tmp_path, 20)
+    (audit.folder / where).rename(tmp_path / "elsewhere")
+    (audit.folder / where).symlink_to(tmp_path / "elsewhere")
+    code, said = run(audit.folder, key=audit.keys[0])
+    assert (code, "cannot be read" in said) == (2, True), said
+
+
+async def test_a_link_in_an_artifacts_folder_leads_nowhere(tmp_path: Path) -> None:
+    it = await made()
+    folder = it.write(tmp_path / "bundle")
+    for name in ("entries.jsonl", "content"):
+        if name == "content":
+            (folder / name).write_bytes(b"report")
+        (folder / name).rename(tmp_path / name)
+        (folder / name).symlink_to(tmp_path / name)
+        code, said = run(folder, key=it.key)
+        assert (code, f"{name} cannot be read" in said) == (2, True), said
+        (folder / name).unlink()
+        (tmp_path / name).rename(folder / name)
+
+
+def test_what_is_no_file_is_not_read_and_no_more_than_was_said_to_be_there(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("fifo", "endless"):
+        with pytest.raises(InvalidInput, match="no regular file"):
+            read_file(tmp_path / name, 100)
+    (tmp_path / "kept").symlink_to(placed(tmp_path / "p", b"1" * 100))
+    assert read_file(tmp_path / "kept", 100) == b"1" * 100
+    with pytest.raises(InvalidInput, match="over 99 octets"):
+        read_file(tmp_path / "kept", 99)
 
 
 def test_an_export_is_verified_and_an_altered_one_names_the_entry(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ OTHER = "sha256:" + "0" * 64
         pytest.param([NEED, AGAIN], Absence.LOST, 2, id="needed twice: the first is named"),
         pytest.param([NEED, blob_erased(DIGEST, 1)], Absence.ERASED, 3, id="erased after it was needed"),
         pytest.param([blob_erased(DIGEST, 1)], Absence.ERASED, 2, id="erased without being needed"),
-        pytest.param([NEED, blob_erased(DIGEST, 1), AGAIN], Absence.LOST, 2, id="erased, stored again, gone again"),
+        pytest.param([NEED, blob_erased(DIGEST, 1), AGAIN], Absence.ERASED, 3, id="erased, and named once more"),
         pytest.param(
             [NEED, blob_erased(DIGEST, 1), AGAIN, blob_erased(DIGEST, 2)], Absence.ERASED, 5, id="erased twice"
         ),
@@ -57,3 +57,22 @@ async def test_the_log_tells_why_a_blob_is_not_there(
     found = why_absent(DIGEST, of_blob, needing)
     assert (found.absence, found.seq) == (expected, seq)
     assert DIGEST in found.message
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param([NEED, blob_erased(DIGEST, 1)], Absence.LOST, id="erased, put again, gone again"),
+        pytest.param([blob_erased(DIGEST, 1)], Absence.LOST, id="the same, needed by no entry"),
+        pytest.param(
+            [NEED, blob_erased(DIGEST, 1), blob_quarantined(DIGEST, 1)], Absence.QUARANTINED, id="put again, altered"
+        ),
+    ],
+)
+async def test_what_is_owned_was_put_again_after_its_erasure(entries: Sequence[EventBody], expected: Absence) -> None:
+    log = MemoryEventLog()
+    await log.append(entries)
+    of_blob = await log.query(EventFilter(types=frozenset({"blob.erased", "blob.quarantined"}), uid=blob_uid(DIGEST)))
+    needing = await log.query(EventFilter(types=frozenset({NEED.type})))
+    found = why_absent(DIGEST, of_blob, needing, owned=True)
+    assert found.absence is expected

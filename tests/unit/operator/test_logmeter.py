@@ -1,12 +1,13 @@
 """How far behind the log the operator is, and what its appends take."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.meteredlog import MeteredLog
-from triplane.audit.model import EventBody, EventFilter, EventSubject
+from triplane.audit.model import EventBody, EventFilter, EventSubject, Recorded
 from triplane.errors import IdReused
 from triplane.operator.logmeter import LogMeter
 
@@ -44,6 +45,21 @@ async def test_only_what_must_be_acted_on_counts_and_only_until_it_was_seen() ->
     assert meter.entries == 1
     await meter.look(claimed[2])
     assert (meter.entries, meter.seconds) == (0, 0.0)
+
+
+async def test_an_entry_whose_time_is_none_is_counted_all_the_same() -> None:
+    log = MemoryEventLog(MemoryLog.create(), writer="gateway")
+    await log.append([entry("run.claimed", 1)])
+    query = log.query
+
+    async def altered(*args: object, **how: object) -> list[Recorded]:
+        found = await query(*args, **how)  # type: ignore[arg-type]
+        return [replace(each, entry={**each.entry, "time": "9999-99-99T99:99:99.999999Z"}) for each in found]
+
+    log.query = altered  # type: ignore[method-assign, assignment]
+    meter = LogMeter(log, Clock())
+    await meter.look(-1)
+    assert meter.entries == 1
 
 
 async def test_entries_of_no_concern_are_not_read_again() -> None:

@@ -13,8 +13,9 @@ from triplane.adapters.memory.checkpointstore import MemoryCheckpointStore
 from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.signingkeys import MemorySigner
 from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
-from triplane.audit.model import Break
+from triplane.audit.model import Break, Verification
 from triplane.audit.notekey import KeyRing, KeyType, key_of
+from triplane.audit.verifying import Given
 from triplane.controllers import rescan as module
 from triplane.controllers.rescan import Pace, Rescan
 from triplane.errors import Corrupt, Fenced, Unavailable
@@ -138,22 +139,51 @@ async def test_a_telling_that_failed_is_made_up_for(world: World) -> None:
     assert world.rescan.failures >= 3
 
 
+class Failing(MemoryEventLog):
+    """Raises ``errors``, one a call, and works when none is left; ``begun`` is from where each call went on."""
+
+    def __init__(self, shared: MemoryLog, *errors: Exception | None) -> None:
+        super().__init__(shared)
+        self.errors = list(errors)
+        self.begun: list[int] = []
+
+    async def verify_chain(self, *, first: int = 0, last: int | None = None, given: Given = Given()) -> Verification:
+        self.begun.append(0 if given.start is None else given.start.size)
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        return await super().verify_chain(first=first, last=last, given=given)
+
+
 async def test_a_log_without_a_head_is_broken_and_a_store_that_is_away_is_not(world: World) -> None:
-    class Headless(MemoryEventLog):
-        error: Exception = Corrupt("the head row is gone")
-
-        async def verify_chain(self, **_: Any) -> Any:
-            raise self.error
-
-    log = Headless(world.shared)
-    rescan = world.over(log)
+    rescan = world.over(Failing(world.shared, Corrupt("the head row is gone"), Unavailable("not now")))
     found = await rescan.round(SystemClock())
     assert found is not None
     assert (found.reason, found.message) == ("HeadMismatch", "the head row is gone")
-    log.error = Unavailable("not now")
-    with pytest.raises(Unavailable):
-        await rescan.round(SystemClock())
-    assert rescan.failures == 1
+    assert await rescan.round(SystemClock()) is None
+    assert (rescan.failures, rescan.errors, rescan.rounds) == (1, 1, 1)
+
+
+async def test_a_store_that_was_away_does_not_begin_the_round_anew(world: World) -> None:
+    await world.publish(300)
+    await world.publish(PART + 100, b"\x01" * 32)
+    log = Failing(world.shared, None, Unavailable("not now"), Unavailable("not now"))
+    rescan = world.over(log)
+    found = await rescan.round(SystemClock())
+    assert log.begun == [0, PART, PART, PART]
+    assert found is not None
+    assert (found.seq, found.reason, rescan.errors) == (300, "CheckpointMismatch", 2)
+
+
+async def test_no_error_ends_the_verifier(world: World) -> None:
+    rescan = world.over(Failing(world.shared, TypeError("a column is NULL"), None, KeyError("x")))
+    running = asyncio.create_task(rescan.run(SystemClock()))
+    async with asyncio.timeout(60):
+        while not rescan.rounds:
+            assert not running.done()
+            await asyncio.sleep(0.01)
+    running.cancel()
+    assert rescan.errors == 2
 
 
 class Server:

@@ -2,9 +2,9 @@
 
 ::
 
-    lock                    held by whoever writes
+    lock                    held by whoever writes; tells that the folder is ours
     content/blobs/sha256/…  blobs of all sets, laid out as a content store, each stored once
-    erased                  digests that were erased since: no set gives them back
+    erased                  digests that were erased, and not put again since: no set gives them back
     sets/<time>-<random>/
         unfinished          stands from the first octet to the last
         tables/<schema>.<table>   blobs   blobs-erased   blobs-lost   secrets/…
@@ -18,6 +18,7 @@ import asyncio
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -34,6 +35,8 @@ from triplane.errors import BlobMissing, Conflict, Corrupt, InvalidInput, NotFou
 
 MANIFEST: Final = "manifest.json"
 _CONTENT = "content"
+_LOCK = "lock"
+_NAME = re.compile(r"[0-9]{8}T[0-9]{6}\.[0-9]{6}Z-[0-9a-f]{6}", re.ASCII)
 _ERASED = "erased"
 _SETS = "sets"
 _SUM = "manifest.json.sha256"
@@ -55,6 +58,11 @@ class BackupSet:
     @property
     def finished(self) -> bool:
         return (self.folder / MANIFEST).is_file()
+
+    @property
+    def begun(self) -> bool:
+        """Whether it says of itself that it is unfinished, or was made and nothing more."""
+        return (self.folder / _UNFINISHED).is_file() or not any(self.folder.iterdir())
 
     async def write(self, path: str, chunks: AsyncIterable[bytes] | Iterable[bytes]) -> FileFacts:
         """A file of the set, durable; its digest and size. Raises ``Unavailable``."""
@@ -148,19 +156,26 @@ class BackupFolder:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """Be the only one who writes here; sets that nobody will finish are removed. Raises ``Conflict``,
-        ``Unavailable``."""
+        ``Unavailable``, and ``InvalidInput`` for a folder that holds something else: it is not touched."""
         with _errors(self.root):
-            (self.root / _SETS).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            found = os.listdir(self.root)
+            if found and _LOCK not in found:
+                raise InvalidInput(
+                    f"{self.root} is not empty and no folder of backups (it has no file {_LOCK}): name an empty "
+                    f"folder, or one that does not exist. If it is a copy of one, make an empty file {_LOCK} in it"
+                )
+            lock = open(os.open(self.root / _LOCK, os.O_WRONLY | os.O_CREAT, 0o600), "w")  # noqa: ASYNC230, SIM115
             self.root.chmod(0o700)
-            lock = open(os.open(self.root / "lock", os.O_WRONLY | os.O_CREAT, 0o600), "w")  # noqa: ASYNC230, SIM115
+            (self.root / _SETS).mkdir(exist_ok=True, mode=0o700)
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise Conflict(f"another backup is being written to {self.root}: wait for its end") from error
-            for found in self.sets():
-                if not found.finished:
-                    await asyncio.to_thread(shutil.rmtree, found.folder)
+            for begun in self.sets():
+                if not begun.finished and begun.begun:
+                    await asyncio.to_thread(shutil.rmtree, begun.folder)
             yield
 
     def begin(self, now: datetime) -> BackupSet:
@@ -180,9 +195,10 @@ class BackupFolder:
         return FilesystemContentStore(self.root / _CONTENT, cap=_NO_CAP)
 
     def sets(self) -> list[BackupSet]:
-        """All, oldest first."""
+        """All that have the name of one, oldest first."""
         folder = self.root / _SETS
-        return [BackupSet(path) for path in sorted(folder.iterdir()) if path.is_dir()] if folder.is_dir() else []
+        found = sorted(folder.iterdir()) if folder.is_dir() else []
+        return [BackupSet(path) for path in found if _NAME.fullmatch(path.name) and path.is_dir()]
 
     def choose(self, name: str | None) -> BackupSet:
         """The set of that name, or the newest. Raises ``InvalidInput`` when there is none, and when a newer one than
@@ -203,7 +219,7 @@ class BackupFolder:
         return found[-1]
 
     def erased(self) -> frozenset[str]:
-        """Digests of blobs that were taken out of the sets again."""
+        """Digests of blobs that were taken out of the sets, and not put again since."""
         try:
             return frozenset((self.root / _ERASED).read_text().split())
         except FileNotFoundError:
@@ -214,19 +230,26 @@ class BackupFolder:
         wanted = sorted(set(digests))
         if not wanted:
             return 0
-        known = self.erased()
-        with _errors(self.root / _ERASED):
-            if not known.issuperset(wanted):
-                fresh = self.root / f".{_ERASED}.new"
-                descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-                with os.fdopen(descriptor, "w") as file:
-                    file.writelines(f"{digest}\n" for digest in sorted(known | set(wanted)))
-                    file.flush()
-                    os.fsync(file.fileno())
-                fresh.rename(self.root / _ERASED)
-                _sync(self.root)
+        self._remember(self.erased() | set(wanted))
         content = self.content()
         return sum([await content.delete(digest) for digest in wanted])
+
+    async def put_again(self, digests: Iterable[str]) -> None:
+        """Forget that they were erased: they are stored here once more."""
+        self._remember(self.erased() - set(digests))
+
+    def _remember(self, erased: frozenset[str]) -> None:
+        if erased == self.erased():
+            return
+        with _errors(self.root / _ERASED):
+            fresh = self.root / f".{_ERASED}.new"
+            descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                file.writelines(f"{digest}\n" for digest in sorted(erased))
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.rename(self.root / _ERASED)
+            _sync(self.root)
 
     async def blob(self, digest: str) -> AsyncIterator[bytes]:
         """A blob in chunks, changing nothing: the folder may be read-only. Raises ``BlobMissing``, and ``Corrupt``,

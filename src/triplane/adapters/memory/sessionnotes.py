@@ -41,9 +41,11 @@ class Notes(SessionMemory):
         """See ``SessionStore.blob_owned``."""
         return any(owned == digest for _, owned in self._blob_owners)
 
-    async def disown_blob(self, digest: str) -> None:
+    async def disown_blob(self, digest: str) -> frozenset[str]:
         """See ``SessionStore.disown_blob``."""
-        self._blob_owners = {owner for owner in self._blob_owners if owner[1] != digest}
+        gone = {owner for owner in self._blob_owners if owner[1] == digest}
+        self._blob_owners -= gone
+        return frozenset(namespace for namespace, _ in gone)
 
     async def blob_references(self) -> frozenset[str]:
         """See ``SessionStore.blob_references``. Whatever this store has come to keep shows in its representation."""

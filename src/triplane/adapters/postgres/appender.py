@@ -34,8 +34,12 @@ RETRY_SECONDS = 5.0
 TRANSACTION_SECONDS = 10.0
 """A server that answers no sooner counts as unreachable."""
 _PAUSES = (0.0, 0.05, 0.1, 0.2, 0.4)
-_OPTIONS = "-c idle_in_transaction_session_timeout=5s -c synchronous_commit=on"
-"""A process that is stopped while it holds the head lock must not stop the others."""
+_OPTIONS = (
+    "-c idle_in_transaction_session_timeout=5s -c synchronous_commit=on"
+    " -c default_transaction_isolation=read\\ committed"
+)
+"""A process that is stopped while it holds the head lock must not stop the others. Who waited for the head must see an
+epoch that was begun meanwhile: at a stricter isolation, as a server may have by default, it would not."""
 
 _LOCK = "SELECT size, leaf, last_time, known_ids FROM log.log_lock_head(%b, %b, %b::bigint, %b::text[])"
 _STATEMENT = b"triplane_append"

@@ -19,6 +19,7 @@ from triplane.ports.archive import Boundary, Cut
 
 NOT_ARCHIVED = "TP006"
 _WRITER = "archive"
+_OPTIONS = "-c synchronous_commit=on -c default_transaction_isolation=read\\ committed"
 _BOUNDARY = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
 _HEAD = "SELECT size, leaf, time FROM log.heads WHERE origin = %s FOR UPDATE"
 _RECORD = "SELECT log.log_archive(%s, %s, %s, %s, %s, %s, %s)"
@@ -32,7 +33,7 @@ class PostgresArchivist:
     """``conninfo`` is the migrator's: it becomes the log's owner. Use it as a context."""
 
     def __init__(self, conninfo: str, origin: str) -> None:
-        self._conninfo = make_conninfo(conninfo, options=f"-c role={LOG_OWNER} -c synchronous_commit=on")
+        self._conninfo = make_conninfo(conninfo, options=f"-c role={LOG_OWNER} {_OPTIONS}")
         self._origin = origin
         self._connection: Connection | None = None
 
@@ -70,15 +71,17 @@ class PostgresArchivist:
 
     def _record(self, cut: Cut, now: datetime) -> None:
         with translated("record what is archived"), self._opened().transaction():
-            head = self._opened().execute(_HEAD, (self._origin,)).fetchone()
-            if head is None:
-                raise Unavailable(f"no log has the origin {self._origin}")
-            size, leaf, last = head
-            moment = max(format_time(now), last)
+            # It copies a row for each entry, so before the head is taken: appends go on meanwhile.
+            moment = format_time(now)
             values = (self._origin, cut.upto, cut.root, cut.note, cut.size, cut.place, moment)
             self._one("record what is archived", _RECORD, values)
             counted = self._opened().execute(_STAYING, (self._origin, cut.first, cut.upto, sorted(STAYING))).fetchone()
             staying = 0 if counted is None else int(counted[0])
+            head = self._opened().execute(_HEAD, (self._origin,)).fetchone()
+            if head is None:
+                raise Unavailable(f"no log has the origin {self._origin}")
+            size, leaf, last = head
+            moment = max(moment, last)
             body = log_archived(self._origin, cut.first, cut.upto, cut.root.hex(), cut.size, staying)
             entries = [prepare(self._origin, body)]
             epoch = self._epoch()

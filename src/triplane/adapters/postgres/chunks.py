@@ -85,6 +85,8 @@ class Checker:
         before = begun = prev = time = b""
         number = chunk.first
         for seq, stored, octets, columns in self._connection.execute(_ENTRIES, span, binary=True).fetchall():
+            if octets is None:  # whoever owns the table can allow it
+                return None
             hashed = start()
             hashed.update(octets)
             leaf = hashed.digest()

@@ -1,5 +1,6 @@
 """How the stores reach Postgres: connection strings, pools, and database errors in our own words."""
 
+import asyncio
 import os
 import re
 import secrets
@@ -20,8 +21,6 @@ from triplane.adapters.postgres.roles import LOGINS, Login, role_name
 from triplane.errors import Conflict, Fenced, Forbidden, Unavailable
 from triplane.settings import Settings
 
-Pool = AsyncConnectionPool[AsyncConnection[TupleRow]]
-
 POOL_WAIT_SECONDS = 10.0
 CONNECT_SECONDS = 5
 RECONNECT_SECONDS = 5.0
@@ -40,9 +39,25 @@ UNFINISHED_RESTORE = (
     "a restore into this database has begun and not ended: repeat `triplane restore`; nothing else may use it"
 )
 _REVISION = "SELECT version_num, to_regclass(%s) IS NOT NULL FROM public.schema_revision"
-_TRANSIENT = frozenset({"25P03", "25006", "57P05"})
-"""Idle-in-transaction time-out, read-only after a failover, idle-session time-out: not OperationalErrors in
-psycopg."""
+_TRANSIENT = frozenset({"25P03", "25006", "57P05", "TP007"})
+"""Idle-in-transaction time-out, read-only after a failover, idle-session time-out, a clock that is ahead of the
+server's: not OperationalErrors in psycopg."""
+
+
+class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
+    """A pool whose callers can be cancelled at any moment."""
+
+    async def getconn(self, timeout: float | None = None) -> AsyncConnection[TupleRow]:  # noqa: ASYNC109 - the pool's
+        """See ``AsyncConnectionPool.getconn``, which ``connection`` calls. It waits with ``asyncio.wait_for``, which
+        before Python 3.12 drops a cancellation that meets the grant: the task would run on, and whoever cancelled it
+        would wait for ever."""
+        task = asyncio.current_task()
+        before = 0 if task is None else task.cancelling()
+        connection = await super().getconn(timeout)
+        if task is not None and task.cancelling() > before:
+            await self.putconn(connection)
+            raise asyncio.CancelledError
+        return connection
 
 
 def ensure_passwords(folder: Path) -> dict[str, str]:
@@ -112,7 +127,7 @@ def make_pool(conninfo: str, *, name: str, largest: int = 8, **connect: Any) -> 
         "options": _PLANS,
         **connect,
     }
-    return AsyncConnectionPool(
+    return Pool(
         conninfo,
         min_size=1,
         max_size=largest,

@@ -324,4 +324,8 @@ def _select(origin: str, where: EventFilter, *, after: int) -> tuple[sql.Compose
 
 def _recorded(row: tuple[Any, ...]) -> Recorded:
     seq, octets, leaf = row
-    return Recorded(seq, octets, leaf.hex(), orjson.loads(octets))
+    try:
+        entry = orjson.loads(octets)
+    except orjson.JSONDecodeError as error:
+        raise Corrupt(f"entry {seq} is not JSON ({error}): verify the log") from error
+    return Recorded(seq, octets, leaf.hex(), entry)

@@ -13,6 +13,7 @@ from psycopg import pq
 from psycopg.errors import error_from_result
 
 _BINARY = int(pq.Format.BINARY)
+_GOOD = frozenset({pq.ExecStatus.TUPLES_OK, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_SYNC})
 
 
 async def prepare(connection: psycopg.AsyncConnection[Any], name: bytes, statement: bytes) -> None:
@@ -54,19 +55,19 @@ async def _sent(pgconn: Any) -> None:
 
 
 async def _result(pgconn: Any, *, last: bool = False) -> Any:
-    """The next statement's result, up to the None that ends its results (a pipeline's sync has none)."""
+    """The next statement's result, up to the None that ends its results (a pipeline's sync has none).
+
+    A statement that commits by itself answers first and commits afterwards: an error behind a good result is one.
+    """
     found = await _next(pgconn)
-    if found is None or found.status not in {
-        pq.ExecStatus.TUPLES_OK,
-        pq.ExecStatus.COMMAND_OK,
-        pq.ExecStatus.PIPELINE_SYNC,
-    }:
-        if found is None:
-            raise psycopg.OperationalError("the server answered nothing")
-        raise error_from_result(found)
-    if not last:
-        while await _next(pgconn) is not None:
-            pass
+    if found is None:
+        raise psycopg.OperationalError("the server answered nothing")
+    failed = None if found.status in _GOOD else found
+    while not last and (more := await _next(pgconn)) is not None:
+        if failed is None and more.status not in _GOOD:
+            failed = more
+    if failed is not None:
+        raise error_from_result(failed)
     return found
 
 

@@ -21,7 +21,7 @@ WHERE session_uid = %(uid)s AND run = %(run)s RETURNING blob_octets
 """
 OWNS_BLOB: Final = "SELECT 1 FROM sessions.blob_owners WHERE namespace = %s AND digest = %s"
 BLOB_OWNED: Final = "SELECT 1 FROM sessions.blob_owners WHERE digest = %s LIMIT 1"
-DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s"
+DISOWN_BLOB: Final = "DELETE FROM sessions.blob_owners WHERE digest = %s RETURNING namespace"
 
 _TABLES: Final = ("sessions", "runs", "records", "blob_owners", "questions", "voids", "spent", "limits")
 """Every table that could name a blob. Not the accounts' tables: they hold hashes of tokens, and names of people."""
@@ -68,10 +68,11 @@ class Notes(SessionDatabase):
         """See ``SessionStore.blob_owned``."""
         return await self._value(BLOB_OWNED, digest) is not None
 
-    async def disown_blob(self, digest: str) -> None:
+    async def disown_blob(self, digest: str) -> frozenset[str]:
         """See ``SessionStore.disown_blob``."""
         async with self._transaction(f"forget where {digest} was put") as connection:
-            await connection.execute(DISOWN_BLOB, (digest,))
+            gone = await (await connection.execute(DISOWN_BLOB, (digest,))).fetchall()
+        return frozenset(row[0] for row in gone)
 
     async def blob_references(self) -> frozenset[str]:
         """See ``SessionStore.blob_references``. Reads every row: for the collector, not for a request."""

@@ -6,7 +6,7 @@ must not be older than the server, and there is none beside a server that is not
 of the schemas: no further role can see everything, and no superuser is needed.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
@@ -42,6 +42,7 @@ _LOGS = """
         (SELECT c.note FROM log.checkpoints c WHERE c.origin = h.origin ORDER BY c.size DESC LIMIT 1),
         coalesce((SELECT max(a.upto_seq) FROM log.archives a WHERE a.origin = h.origin), 0)
     FROM log.heads h ORDER BY h.current DESC, h.origin"""
+_OWNED = "SELECT DISTINCT digest FROM sessions.blob_owners WHERE digest = ANY (%s)"
 _ENTRIES = "SELECT octets FROM log.entries WHERE origin = %s AND seq >= %s ORDER BY seq"
 _KEPT = "SELECT octets FROM log.entries WHERE origin = %s AND seq < %s ORDER BY seq"
 _ARCHIVED = "SELECT leaf FROM log.archived_entries WHERE origin = %s AND seq < %s ORDER BY seq"
@@ -67,6 +68,11 @@ class PostgresSnapshot:
             for name, table, column, last in await self._all(_COUNTERS, (schema,)):
                 found.append(Counter(schema_name=name, table=table, column=column, last=last))
         return found
+
+    async def owned(self, digests: Collection[str]) -> frozenset[str]:
+        """See ``DatabaseSnapshot.owned``."""
+        await self._become(STORES_OWNER)
+        return frozenset([row[0] for row in await self._all(_OWNED, (list(digests),))])
 
     async def logs(self) -> Sequence[Head]:
         """See ``DatabaseSnapshot.logs``."""

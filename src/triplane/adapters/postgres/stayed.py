@@ -32,7 +32,7 @@ async def check_stayed(connection: psycopg.AsyncConnection[tuple[Any, ...]], ori
         await cursor.execute(_SELECT, (origin, upto))
         while rows := await cursor.fetchmany(_ROWS):
             for seq, octets, leaf, *columns in rows:
-                if leaf_hash(octets) != leaf:
+                if octets is None or leaf_hash(octets) != leaf:
                     message = f"entry {seq} stayed when others were archived; its octets hash to another leaf hash"
                     return broken_at(seq, BreakReason.LEAF_HASH_MISMATCH, message)
                 entry = orjson.loads(octets)

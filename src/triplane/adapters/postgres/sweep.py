@@ -10,7 +10,7 @@ which knows the reasons. So nothing is reported that only a fast path believes.
 
 import asyncio
 from bisect import bisect_left
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -22,11 +22,11 @@ from triplane.adapters.postgres.checkers import Checkers
 from triplane.adapters.postgres.chunks import Chunk
 from triplane.adapters.postgres.stayed import check_stayed
 from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry, broken_at
-from triplane.audit.merkle import CompactRange, leaf_hash
+from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import GENESIS_PREV, Break, Verification
 from triplane.audit.tiles import WIDTH
-from triplane.audit.verifying import Given, Progress, Segment, TreeState, Trunk, tile_roots
-from triplane.errors import Corrupt, InvalidInput
+from triplane.audit.verifying import Given, Progress, Segment, Trunk, segment_of
+from triplane.errors import Corrupt, InvalidInput, Unavailable
 
 CHUNK: Final = 16 * WIDTH
 _ROUNDS: Final = 3
@@ -58,7 +58,7 @@ _STRAY: Final = """
     ORDER BY i.seq LIMIT 1"""
 _ARCHIVE: Final = """
     SELECT upto_seq, leaf, root, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"""
-_ARCHIVED: Final = "SELECT leaf, time FROM log.archived_entries WHERE origin = %s AND seq < %s ORDER BY seq"
+_ARCHIVED: Final = "SELECT seq, leaf, time FROM log.archived_entries WHERE origin = %s AND seq < %s ORDER BY seq"
 _BLOCKS: Final = "SELECT pg_relation_size('log.entry_ids') / current_setting('block_size')::int"
 _SAMPLES: Final = """
     SELECT ((i.ctid::text::point)[0])::bigint, i.seq FROM log.entry_ids i
@@ -92,6 +92,8 @@ class _Sweep:
         self._origin = asked.origin
         self._index = _IndexMap((), ())
         self._trunk: Trunk
+        self._boundary = 0
+        """What was archived when this began."""
         self._archived = 0
         self._parted = False
 
@@ -102,11 +104,16 @@ class _Sweep:
             broken = await (self._to_head() if self._asked.last is None else self._to(self._asked.last + 1))
         if broken is None and self._asked.last is None and not self._parted:
             broken = self._trunk.beyond()
+        if broken is not None:
+            await self._refuse_moved(broken)
         return self._trunk.result(self._origin, broken)
 
     async def _begin(self) -> Break | None:
         given, first = self._asked.given, self._asked.first
         archive = await self._one(_ARCHIVE, (self._origin,))
+        if archive is not None and None in archive:
+            raise Corrupt(f"what log.archives holds of {self._origin} is NULL: restore the log from a backup")
+        self._boundary = 0 if archive is None else archive[0]
         if archive is not None and (first if given.start is None else given.start.size) < archive[0]:
             return await self._behind_archive(archive)
         if given.start is not None:
@@ -125,35 +132,58 @@ class _Sweep:
 
     async def _behind_archive(self, archive: tuple[Any, ...]) -> Break | None:
         """Begin where the archive ends, with the tree made of the leaf hashes that stayed. They are shown to be the
-        signed ones when the tree is compared with a checkpoint."""
+        signed ones when the tree is compared with checkpoints, those of fewer entries while it grows."""
         upto, leaf, root, place = archive
         if self._asked.first or (self._asked.last is not None and self._asked.last < upto):
             raise InvalidInput(
                 f"entries 0 to {upto - 1} of {self._origin} are archived ({place}): verify them there, and here from "
                 f"{upto} on, or without --first and --last"
             )
-        tree, rest, time = CompactRange(), list[bytes](), ""
+        self._archived = upto
+        self._trunk = trunk = Trunk(0, replace(self._asked.given, start=None, agreed=0), GENESIS_PREV, tree=True)
         async with self._snapshot(), self._connection.cursor("archived", binary=True) as cursor:
             await cursor.execute(_ARCHIVED, (self._origin, upto))
             while rows := await cursor.fetchmany(CHUNK):
-                rest += [row[0] for row in rows]
-                for found in await asyncio.to_thread(tile_roots, rest):
-                    tree.add(found)
-                del rest[: len(rest) - len(rest) % WIDTH]
-                time = rows[-1][1]
-            stayed = await check_stayed(self._connection, self._origin, upto)
-        have = tree.size * WIDTH + len(rest)
-        start = TreeState(tree.size * WIDTH, tree.peaks, leaf.hex(), time)
-        self._trunk = Trunk(upto, replace(self._asked.given, start=start), leaf.hex(), tree=True)
-        self._archived = upto
-        if have != upto:
-            message = f"the leaf hash of an entry before {upto} is missing: of the archived ones {have} are there"
-            return broken_at(min(have, upto), BreakReason.ENTRY_MISSING, message)
-        if start.root() != root:
-            led = start.root().hex()
+                if broken := await self._join_archived(rows):
+                    return broken
+        if trunk.next != upto:
+            return self._leafless(trunk.next)
+        state = trunk.state
+        if state is None or state.root() != root:
+            led = "none" if state is None else state.root().hex()
             message = f"the leaf hashes of entries 0 to {upto - 1} lead to root {led}, archived were {root.hex()}"
             return broken_at(0, BreakReason.CHECKPOINT_MISMATCH, message)
-        return stayed
+        trunk.first, trunk.prev = upto, leaf.hex()
+        return await self._stayed(upto) and await self._stayed(upto)  # the first look may meet the end of an archiving
+
+    async def _join_archived(self, rows: Sequence[tuple[Any, ...]]) -> Break | None:
+        """Have the tree grow by these leaf hashes; the first that is missing, or the checkpoint that differs."""
+        trunk = self._trunk
+        for number, (seq, leaf, time) in enumerate(rows, trunk.next):
+            if seq != number or leaf is None or time is None:
+                return self._leafless(number)
+        leaves, end = [row[1] for row in rows], trunk.next + len(rows)
+        edges = (trunk.next, trunk.prev, rows[0][2], rows[-1][2])
+        segment = await asyncio.to_thread(segment_of, leaves, trunk.wanted(trunk.next, end), edges, tree=True)
+        return trunk.join(segment)
+
+    def _leafless(self, seq: int) -> Break:
+        message = f"entry {seq} is archived; its leaf hash and time, which stay, are missing"
+        return broken_at(seq, BreakReason.ENTRY_MISSING, message)
+
+    async def _stayed(self, upto: int) -> Break | None:
+        """Whether what stayed is sound, in a snapshot of its own: in one that is older than the end of an archiving,
+        nothing is in a partition that took another's place."""
+        async with self._snapshot():
+            return await check_stayed(self._connection, self._origin, upto)
+
+    async def _refuse_moved(self, broken: Break) -> None:
+        """Raise ``Unavailable`` when what seems broken was archived since this began: it left meanwhile."""
+        archive = await self._one(_ARCHIVE, (self._origin,))
+        if archive is not None and (archive[0] or 0) > max(self._boundary, broken.seq):
+            raise Unavailable(
+                f"entries before {archive[0]} of {self._origin} were archived while they were verified: verify again"
+            )
 
     async def _to_head(self) -> Break | None:
         """To the head, and on to what was appended meanwhile."""
@@ -277,7 +307,7 @@ class _Sweep:
 
     async def _head(self) -> tuple[int, bytes]:
         row = await self._one(_HEAD, (self._origin,))
-        if row is None:
+        if row is None or None in row:
             raise Corrupt(f"the head row of {self._origin} is gone: restore the log from a backup")
         return row[0], row[1]
 
@@ -315,6 +345,6 @@ class _IndexMap:
 def _feed(verifier: ChainVerifier, rows: Iterable[tuple[Any, ...]]) -> bool:
     for seq, octets, leaf, indexed_seq, body, *projected in rows:
         indexed = None if indexed_seq is None else (indexed_seq, body)
-        if not verifier.feed(StoredEntry(seq, octets, leaf, tuple(projected), indexed)):
+        if not verifier.feed(StoredEntry(seq, octets or b"", leaf or b"", tuple(projected), indexed)):
             return False
     return True

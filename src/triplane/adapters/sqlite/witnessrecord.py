@@ -31,6 +31,12 @@ _TABLE = """
         cosignatures BLOB
     ) STRICT"""
 
+_PUT_BACK: Final = (
+    "Only a copy made after its last cosignature may be put back; "
+    "otherwise make a new witness with another name and key"
+)
+"""An older one has forgotten what was cosigned since: with it the witness would cosign a fork."""
+
 Judge = Callable[[Admitted, Checkpoint | None], Accepted | Answer]
 
 
@@ -57,19 +63,24 @@ class WitnessRecord:
         with self._opened() as connection:
             found = connection.execute("PRAGMA application_id").fetchone()[0]
             if found != _APPLICATION:
-                raise InvalidInput(f"{self._path} is no record of a witness: restore it from a backup of this witness")
+                raise InvalidInput(f"{self._path} is no record of a witness. {_PUT_BACK}")
 
     @staticmethod
     def make(folder: Path) -> None:
-        """Begin an empty record. Raises ``Conflict`` when there is one."""
+        """Begin an empty record; one that is there and empty is as good. Raises ``Conflict`` when there is another."""
         path = folder / FILE
-        if path.exists():
-            raise Conflict(f"{path} is there already: this witness has a record, and keeps it")
         with _errors(path), closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA synchronous = EXTRA")
             connection.execute("BEGIN EXCLUSIVE")
-            connection.execute(_TABLE)
-            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (things,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if application == _APPLICATION:
+                (things,) = connection.execute("SELECT count(*) FROM latest").fetchone()
+            elif not things:
+                connection.execute(_TABLE)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+            if things:
+                raise Conflict(f"{path} is there already: this witness has a record, and keeps it")
             connection.execute("COMMIT")
         path.chmod(0o600)
 
@@ -123,10 +134,7 @@ class WitnessRecord:
                     f"{self._path.absolute().as_uri()}?mode=rw", uri=True, timeout=BUSY_SECONDS, isolation_level=None
                 )
             except sqlite3.OperationalError as error:
-                raise InvalidInput(
-                    f"{self._path} cannot be opened: {error}. Restore it from a backup of this witness; if it is lost, "
-                    "make another witness with another name and key: one that forgot what it cosigned is none"
-                ) from error
+                raise InvalidInput(f"{self._path} cannot be opened: {error}. {_PUT_BACK}") from error
             with closing(opened) as connection:
                 connection.execute("PRAGMA synchronous = EXTRA")
                 yield connection
@@ -139,4 +147,4 @@ def _errors(path: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise Unavailable(f"{path} cannot be written now: {error}; nothing was cosigned, try again") from error
     except sqlite3.DatabaseError as error:
-        raise Corrupt(f"{path} is damaged: {error}; stop this witness and restore the file from a backup") from error
+        raise Corrupt(f"{path} is damaged: {error}; stop this witness. {_PUT_BACK}") from error

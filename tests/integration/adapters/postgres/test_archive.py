@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,8 +17,11 @@ from typer.testing import CliRunner
 from triplane.adapters.filesystem.exportfolder import ExportFolder
 from triplane.adapters.filesystem.notarykeys import NotaryKeyFolder
 from triplane.adapters.postgres import archivist as archivist_module
+from triplane.adapters.postgres import sweep as sweep_module
 from triplane.adapters.postgres.archivist import PostgresArchivist
+from triplane.adapters.postgres.checkers import Checkers
 from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
+from triplane.adapters.postgres.chunks import Chunk
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
@@ -26,13 +30,14 @@ from triplane.audit.merkle import inclusion_plan, verify_inclusion
 from triplane.audit.model import EventFilter
 from triplane.audit.notekey import KeyRing
 from triplane.audit.subtrees import GrowingTree
+from triplane.audit.verifying import Segment, segment_of
 from triplane.cli.main import app
 from triplane.controllers.archiving import Archived, archive_log, first_since
 from triplane.controllers.exporting import StoredLog
 from triplane.errors import Archived as ArchivedError
-from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput
+from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
 
-NOW = datetime(2030, 1, 1, tzinfo=UTC)
+NOW = datetime.now(UTC)
 
 
 @dataclass
@@ -235,6 +240,81 @@ async def test_a_crash_after_the_boundary_was_recorded_leaves_rows_that_the_next
     assert (await world.log.verify_chain()).ok
 
 
+async def test_a_verification_during_which_entries_leave_says_so_and_calls_nothing_broken(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.log.append([body(n) for n in range(1400)])
+    await world.sign()
+    check = Checkers.check
+
+    async def check_too_late(self: Checkers, chunk: Chunk) -> Segment | None:
+        await world.archive(before=700)
+        return await check(self, chunk)
+
+    monkeypatch.setattr(Checkers, "check", check_too_late)
+    with pytest.raises(
+        Unavailable, match=r"entries before 512 .* were archived while they were verified: verify again"
+    ):
+        await world.log.verify_chain()
+    assert (await world.log.verify_chain()).ok
+    with world.database.superuser() as admin:  # what is broken behind the boundary stays broken
+        admin.execute("ALTER TABLE log.entries DISABLE TRIGGER ALL")
+        admin.execute("UPDATE log.entries SET kind = 'Graph' WHERE seq = 1100")
+    broken = (await world.log.verify_chain()).broken
+    assert broken is not None
+    assert (broken.seq, broken.reason) == (1100, "ProjectionMismatch")
+
+
+async def test_a_partition_that_is_replaced_while_leaf_hashes_are_read_hides_nothing_that_stayed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.log.append([body(n) for n in range(1400)])
+    await world.sign()
+
+    def crash(name: str) -> None:
+        raise RuntimeError(name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(archivist_module, "failpoint", crash)
+        with pytest.raises(RuntimeError, match="before_removal"):
+            await world.archive(before=700)
+    loop = asyncio.get_running_loop()
+
+    def remove_first(*values: Any, **options: Any) -> Segment:
+        assert asyncio.run_coroutine_threadsafe(world.archive(before=700), loop).result().removed
+        monkeypatch.undo()
+        return segment_of(*values, **options)
+
+    monkeypatch.setattr(sweep_module, "segment_of", remove_first)
+    found = await world.log.verify_chain()
+    assert found.ok, found.broken
+    assert world.rows()[0] == 512
+
+
+@pytest.mark.parametrize(
+    ("change", "seq"),
+    [
+        pytest.param("DELETE FROM log.archived_entries WHERE seq = 7", 7, id="gone"),
+        pytest.param(
+            "ALTER TABLE log.archived_entries ALTER leaf DROP NOT NULL;"
+            "UPDATE log.archived_entries SET leaf = NULL WHERE seq = 7",
+            7,
+            id="null",
+        ),
+    ],
+)
+async def test_a_leaf_hash_of_what_is_archived_that_is_gone_is_named(world: World, change: str, seq: int) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    with world.database.superuser() as admin:
+        admin.execute("ALTER TABLE log.archived_entries DISABLE TRIGGER ALL")
+        admin.execute(change)  # type: ignore[arg-type]
+    broken = (await world.log.verify_chain()).broken
+    assert broken is not None
+    assert (broken.seq, broken.reason) == (seq, "EntryMissing")
+
+
 async def test_another_folder_than_the_archive_is_refused(world: World) -> None:
     await world.log.append([body(n) for n in range(600)])
     await world.sign()
@@ -391,3 +471,35 @@ async def test_1_what_stayed_and_was_altered_is_found(world: World, statement: s
     assert found.broken.reason == reason
     if reason != "EntryMissing":
         assert found.broken.seq == seq
+
+
+async def test_entries_are_archived_by_their_age_again_and_again(world: World) -> None:
+    for first in (0, 300, 600):
+        await world.log.append([body(n) for n in range(first, first + 300)])
+        await world.sign()
+        before = await first_since(world.log, datetime.now(UTC) + timedelta(hours=1))
+        assert before == (await world.log.head())[0]
+        assert (await world.archive(before=before)).upto == before // 256 * 256
+    assert await first_since(world.log, datetime.now(UTC) - timedelta(days=1)) == 768
+    assert world.rows()[0] == 768
+
+
+async def test_appends_go_on_while_the_archivist_copies(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    waiting = (
+        "SELECT FROM pg_stat_activity WHERE application_name = 'triplane log archive' AND wait_event_type = 'Lock'"
+    )
+    with world.database.superuser() as admin, world.database.superuser() as holder:
+        holder.autocommit = False
+        holder.execute("LOCK TABLE log.archives IN SHARE ROW EXCLUSIVE MODE")  # as long as the copying takes
+        archiving = asyncio.create_task(world.archive(before=300))
+        async with asyncio.timeout(60):
+            while admin.execute(waiting).fetchone() is None:
+                assert not archiving.done()
+                await asyncio.sleep(0.05)
+        await world.log.append([body(600)])
+        assert not archiving.done()
+        holder.rollback()
+        assert (await archiving).upto == 256
+    assert (await world.log.verify_chain()).ok

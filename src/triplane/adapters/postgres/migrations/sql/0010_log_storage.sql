@@ -87,7 +87,7 @@ END $$;
 -- Partitions up to p_upto entries, from p_capacity on; the new capacity. Made apart and attached, so that readers of
 -- the log are not waited for; the caller holds the head row, so one at a time for each origin.
 CREATE FUNCTION log.make_room(p_capacity bigint, p_upto bigint) RETURNS bigint LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp AS $$
+    SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
 DECLARE
     v_each  bigint := log.partition_entries();
     v_first bigint := p_capacity;
@@ -120,22 +120,38 @@ CREATE TYPE log.new_entry AS (
 
 DROP FUNCTION log.log_append(text, text, bigint, bigint, text[], bytea[], bytea[]);
 
+-- Whether JSON that was let through so far is of what the format has: no \u0000, no lone surrogates, integers within
+-- 2^53-1 only, not nested deeper than 16 within an array. There are readers that can read nothing else.
+CREATE FUNCTION log.is_readable(p_json text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp SET standard_conforming_strings = on AS $$
+BEGIN
+    RETURN regexp_replace(p_json, '"([^"\\]|\\.)*"', '""', 'g') !~ '[0-9][.eE]|[0-9]{17}'
+        AND NOT jsonb_path_exists(p_json::jsonb,
+            'strict $.** ? (@.type() == "number" && (@ > 9007199254740991 || @ < -9007199254740991))')
+        AND NOT jsonb_path_exists(p_json::jsonb, 'strict $.**{18 to last}');
+EXCEPTION WHEN data_exception OR program_limit_exceeded THEN
+    RETURN false;
+END $$;
+
 -- Append entries behind the head. False, and nothing done, when the log does not hold p_size entries. An id that is
 -- in the log already is refused by its unique index.
 --
 -- The octets are made here, of the very fields that become the projections, and each p_leaf must be their hash: so a
 -- caller can make neither differ from the octets, nor seq, prev, origin or time from what continues the chain. No text
 -- may hold what JSON escapes, and blobs, data and labels must each be one whole JSON value, or a field could end early
--- and another begin within it.
+-- and another begin within it; what in them might be a number or an escape that some reader refuses is looked at twice.
+-- The time moves on no further than the server's clock, and a little for clocks that differ: nobody could append behind
+-- an entry of the year 9999. What the texts below mean is not for the caller's session to say: hence the settings.
 CREATE FUNCTION log.log_append(
     p_origin text, p_writer text, p_epoch bigint, p_size bigint, p_time text, p_entries log.new_entry[], p_leaves bytea[]
 ) RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off AS $$
+    SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off SET standard_conforming_strings = on AS $$
 DECLARE
     v_head  record;
     v_epoch bigint;
     v_count bigint := cardinality(p_entries);
     v_done  bigint;
+    v_form  text := 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"';
 BEGIN
     SELECT h.size, h.leaf, h.time, h.capacity INTO v_head FROM log.heads h WHERE h.origin = p_origin FOR UPDATE;
     IF NOT FOUND THEN
@@ -150,10 +166,20 @@ BEGIN
     IF v_head.size <> p_size THEN
         RETURN false;
     END IF;
-    IF v_count = 0 OR v_count <> cardinality(p_leaves) OR p_time < v_head.time
-        OR p_time !~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$' THEN
+    IF (v_count = cardinality(p_leaves) AND array_ndims(p_entries) = 1 AND array_ndims(p_leaves) = 1
+        AND array_lower(p_entries, 1) = 1 AND array_lower(p_leaves, 1) = 1
+        AND p_time ~ '^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z$' AND p_time >= v_head.time) IS NOT TRUE THEN
         RAISE EXCEPTION '% entries with % leaves at % after % do not continue the chain at %',
             v_count, cardinality(p_leaves), p_time, v_head.time, p_size USING ERRCODE = 'TP004';
+    END IF;
+    IF p_time > v_head.time THEN
+        IF NOT pg_input_is_valid(p_time, 'timestamp') OR to_char(p_time::timestamp, v_form) <> p_time THEN
+            RAISE EXCEPTION '% is no time', p_time USING ERRCODE = 'TP004';
+        END IF;
+        IF p_time::timestamp > (clock_timestamp() AT TIME ZONE 'UTC') + interval '5 minutes' THEN
+            RAISE EXCEPTION 'the time % is over 5 minutes ahead of the server''s clock, which is at %: set the clock',
+                p_time, to_char(clock_timestamp() AT TIME ZONE 'UTC', v_form) USING ERRCODE = 'TP007';
+        END IF;
     END IF;
     -- The next partition is there an eighth of one before it is needed.
     IF p_size + v_count + log.partition_entries() / 8 > v_head.capacity THEN
@@ -167,14 +193,18 @@ BEGIN
             ',"stream":"', stream, '","subject":{"apiVersion":"', api_version, '","generation":', generation,
             ',"kind":"', kind, '","labels":', labels, ',"name":"', name, '","namespace":"', namespace,
             '","uid":"', uid, '"},"time":"', p_time, '","type":"', type, '","v":1}'), 'UTF8') AS octets,
-            concat(id, actor, stream, api_version, kind, namespace, name, uid, type) AS texts, p_size + n - 1 AS seq
+            concat(id, actor, stream, api_version, kind, namespace, name, uid, type) AS texts,
+            concat_ws(',', data, blobs, labels) COLLATE "C" AS json, p_size + n - 1 AS seq
         FROM ROWS FROM (unnest(p_entries), unnest(p_leaves), unnest(v_head.leaf || p_leaves[:v_count - 1]))
             WITH ORDINALITY AS given(actor, stream, api_version, kind, namespace, type, labels, id, name, uid, generation,
                 blobs, data, body_sha256, leaf, prev, n)
         OFFSET 0) AS made
     WHERE sha256('\x00'::bytea || octets) = leaf AND length(octets) <= 65535 AND generation >= 0
         AND to_json(texts)::text = '"' || texts || '"'
-        AND data IS JSON OBJECT AND blobs IS JSON ARRAY AND labels IS JSON ARRAY;
+        AND data IS JSON OBJECT AND blobs IS JSON ARRAY AND labels IS JSON ARRAY
+        AND (json !~ '\\u|[\t\r\n]|([" ]:|[[,]) *-?([0-9]+[.eE]|[0-9]{16})' AND (octet_length(json) < 2048 OR
+                length(replace(json, '[', '')) + length(replace(json, '{', '')) > 2 * length(json) - 1000)
+            OR log.is_readable(concat('[', json, ']')));
     GET DIAGNOSTICS v_done = ROW_COUNT;
     IF v_done <> v_count THEN
         RAISE EXCEPTION '% of % entries do not continue the chain at %', v_count - v_done, v_count, p_size
@@ -273,6 +303,7 @@ REVOKE ALL ON FUNCTION log.partition_entries() FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.refuse_unless_archived() FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.guard_partition(text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.make_room(bigint, bigint) FROM PUBLIC;
+REVOKE ALL ON FUNCTION log.is_readable(text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.log_append(text, text, bigint, bigint, text, log.new_entry[], bytea[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.log_archive(text, bigint, bytea, bytea, bigint, text, text) FROM PUBLIC;
 REVOKE ALL ON FUNCTION log.log_remove_archived(text, text[], bigint) FROM PUBLIC;
