@@ -1,26 +1,21 @@
 """The event log, with its appends timed."""
 
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
-from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
-from triplane.audit.verifying import Given
+from triplane.audit.model import EventBody, Receipt
 from triplane.ports import EventLog
+from triplane.ports.forwardedlog import ForwardedLog
 
 
-class MeteredLog:
+class MeteredLog(ForwardedLog):
     """``triplane.ports.EventLog``: hands everything on, and tells ``appended`` the seconds of each append."""
 
     def __init__(self, inner: EventLog, appended: Callable[[float], None]) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._appended = appended
         self.waiting = 0
         """Entries whose append has not been answered yet: those with the server, and those that wait their turn."""
-
-    @property
-    def origin(self) -> str:
-        """See ``EventLog.origin``."""
-        return self._inner.origin
 
     async def append(self, bodies: Sequence[EventBody]) -> list[Receipt]:
         """See ``EventLog.append``. A failed one took time, too."""
@@ -31,52 +26,3 @@ class MeteredLog:
         finally:
             self.waiting -= len(bodies)
             self._appended(time.perf_counter() - began)
-
-    async def get(self, event_id: str) -> Recorded | None:
-        """See ``EventLog.get``."""
-        return await self._inner.get(event_id)
-
-    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, Recorded]:
-        """See ``EventLog.get_many``."""
-        return await self._inner.get_many(event_ids)
-
-    async def query(
-        self,
-        where: EventFilter = EventFilter(),  # frozen
-        *,
-        after: int = -1,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> list[Recorded]:
-        """See ``EventLog.query``."""
-        return await self._inner.query(where, after=after, limit=limit, newest_first=newest_first)
-
-    async def head(self) -> tuple[int, str]:
-        """See ``EventLog.head``."""
-        return await self._inner.head()
-
-    def stream(self, where: EventFilter = EventFilter(), *, after: int = -1) -> AsyncIterator[Recorded]:
-        """See ``EventLog.stream``."""
-        return self._inner.stream(where, after=after)
-
-    async def verify_chain(
-        self,
-        *,
-        first: int = 0,
-        last: int | None = None,
-        given: Given = Given(),  # frozen
-    ) -> Verification:
-        """See ``EventLog.verify_chain``."""
-        return await self._inner.verify_chain(first=first, last=last, given=given)
-
-    async def begin_epoch(self) -> int:
-        """See ``EventLog.begin_epoch``."""
-        return await self._inner.begin_epoch()
-
-    async def check_epoch(self) -> None:
-        """See ``EventLog.check_epoch``."""
-        await self._inner.check_epoch()
-
-    async def close(self) -> None:
-        """See ``EventLog.close``."""
-        await self._inner.close()

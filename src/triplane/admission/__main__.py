@@ -6,12 +6,8 @@ It holds no state and no lock: run as many as you like. A renewed certificate is
 import asyncio
 import contextlib
 import gc
-import signal
-import socket
 import ssl
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +20,7 @@ from triplane.admission.certificate import take_up_renewed
 from triplane.admission.endpoint import NAME, listening_socket, own_name, own_socket, url_of
 from triplane.admission.layers import layers_of
 from triplane.errors import InvalidInput, TriplaneError
+from triplane.httpserver import Server
 from triplane.logging import configure_logging
 from triplane.settings import Settings
 
@@ -31,35 +28,6 @@ _log = structlog.get_logger()
 _GRACE_SECONDS: Final = 5
 _KEEP_ALIVE_SECONDS: Final = 120
 """Longer than the API server keeps an idle connection (90 s): the asker closes it, so no request meets a closed one."""
-
-
-class Server(uvicorn.Server):
-    """Ends on SIGTERM through the event loop; tells when it listens."""
-
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_start = on_start
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Instead of uvicorn's, which raises the signal again afterwards."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Announce only what already listens."""
-        await super().startup(sockets)
-        self._on_start()
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 def main() -> int:

@@ -5,18 +5,18 @@ Appending and applying are two steps. What a crash, or a store that was away, le
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
-from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded, Verification
-from triplane.audit.verifying import Given
+from triplane.audit.model import EventBody, EventFilter, JsonObject, Receipt, Recorded
 from triplane.controllers.context import Context
 from triplane.domain.projection import GONE, OBSERVED, PROJECTED, LogEntry, documents_of, project
 from triplane.domain.resourcegraph import GraphChange
 from triplane.errors import BlobMissing, Corrupt, TriplaneError
 from triplane.ports import EventLog, GraphStore
+from triplane.ports.forwardedlog import ForwardedLog
 
 log = structlog.get_logger(__name__)
 
@@ -26,20 +26,15 @@ LOADS = 16
 """Documents fetched at a time."""
 
 
-class ProjectedLog:
+class ProjectedLog(ForwardedLog):
     """An ``EventLog`` whose appends show in the graph at once. What was observed the ``Observer`` applies itself: it
     has the documents."""
 
     def __init__(self, inner: EventLog, graph: GraphStore) -> None:
-        self._inner = inner
+        super().__init__(inner)
         self._graph = graph
         self.behind = False
         """Something was appended that the graph did not take: the ``GraphProjector`` must make up for it."""
-
-    @property
-    def origin(self) -> str:
-        """See ``EventLog.origin``."""
-        return self._inner.origin
 
     async def append(self, bodies: Sequence[EventBody]) -> list[Receipt]:
         """See ``EventLog.append``. When the graph store is away this raises and the entries stand; appending again
@@ -57,55 +52,6 @@ class ProjectedLog:
                 self.behind = True
                 raise
         return receipts
-
-    async def get(self, event_id: str) -> Recorded | None:
-        """See ``EventLog.get``."""
-        return await self._inner.get(event_id)
-
-    async def get_many(self, event_ids: Sequence[str]) -> Mapping[str, Recorded]:
-        """See ``EventLog.get_many``."""
-        return await self._inner.get_many(event_ids)
-
-    async def query(
-        self,
-        where: EventFilter = EventFilter(),  # frozen
-        *,
-        after: int = -1,
-        limit: int = 1000,
-        newest_first: bool = False,
-    ) -> list[Recorded]:
-        """See ``EventLog.query``."""
-        return await self._inner.query(where, after=after, limit=limit, newest_first=newest_first)
-
-    async def head(self) -> tuple[int, str]:
-        """See ``EventLog.head``."""
-        return await self._inner.head()
-
-    def stream(self, where: EventFilter = EventFilter(), *, after: int = -1) -> AsyncIterator[Recorded]:
-        """See ``EventLog.stream``."""
-        return self._inner.stream(where, after=after)
-
-    async def verify_chain(
-        self,
-        *,
-        first: int = 0,
-        last: int | None = None,
-        given: Given = Given(),  # frozen
-    ) -> Verification:
-        """See ``EventLog.verify_chain``."""
-        return await self._inner.verify_chain(first=first, last=last, given=given)
-
-    async def begin_epoch(self) -> int:
-        """See ``EventLog.begin_epoch``."""
-        return await self._inner.begin_epoch()
-
-    async def check_epoch(self) -> None:
-        """See ``EventLog.check_epoch``."""
-        await self._inner.check_epoch()
-
-    async def close(self) -> None:
-        """See ``EventLog.close``."""
-        await self._inner.close()
 
 
 class GraphProjector:

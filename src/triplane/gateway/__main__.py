@@ -6,11 +6,8 @@ they watch the stop sign.
 
 import asyncio
 import itertools
-import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 
@@ -24,7 +21,7 @@ from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
 from triplane.gateway.endpoint import NAME, listening_socket
 from triplane.gateway.metrics import GatewayMetrics
-from triplane.gateway.state import Gateway
+from triplane.httpserver import Server
 from triplane.logging import configure_logging
 from triplane.settings import Settings
 from triplane.wiring import GatewayBackends, open_gateway
@@ -32,37 +29,6 @@ from triplane.wiring import GatewayBackends, open_gateway
 _log = structlog.get_logger()
 _GRACE_SECONDS: Final = 3
 _RETRY_SECONDS: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-
-
-class Server(uvicorn.Server):
-    """Raises the stop sign as soon as the signal comes, so that open streams and long polls end by themselves."""
-
-    def __init__(self, config: uvicorn.Config, gateway: Gateway, on_start: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._gateway = gateway
-        self._on_start = on_start
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Instead of uvicorn's: through the event loop, and without raising the signal again afterwards."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Announce only what already listens."""
-        await super().startup(sockets)
-        self._on_start()
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        self._gateway.stopping.set()
 
 
 def main() -> int:
@@ -130,7 +96,7 @@ async def _serve_on(
         timeout_graceful_shutdown=_GRACE_SECONDS,
         timeout_keep_alive=75,
     )
-    await Server(config, app.state.gateway, announced).serve(sockets=[listener])
+    await Server(config, announced, app.state.gateway.stopping.set).serve(sockets=[listener])
     _log.info("the gateway has stopped")
 
 

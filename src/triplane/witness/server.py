@@ -3,11 +3,7 @@
 It needs its folder and nothing else of Triplane: no database, no cluster.
 """
 
-import asyncio
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,38 +12,12 @@ import uvicorn
 
 from triplane.adapters.sqlite.witnessrecord import WitnessRecord
 from triplane.errors import InvalidInput, Unavailable
+from triplane.httpserver import Server
 from triplane.witness.app import Witness, create_app
 from triplane.witness.folder import KnownLogs, identity
 
 _log = structlog.get_logger()
 _GRACE_SECONDS: Final = 5
-
-
-class Server(uvicorn.Server):
-    """Ends by return, not by raising the signal again."""
-
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._on_start = on_start
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._stop)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self._on_start()
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
 
 
 def open_witness(folder: Path) -> Witness:

@@ -13,9 +13,9 @@ import httpx
 import uvicorn
 
 from triplane.domain.session import Offer, Permit
-from triplane.gateway.__main__ import Server
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
+from triplane.httpserver import Server
 from triplane.wiring import GatewayBackends
 
 OPERATOR, RUNNER = "operator-token", "runner-token"
@@ -194,8 +194,8 @@ async def running(backends: GatewayBackends, folder: Path, **config: Any) -> Asy
     started = asyncio.Event()
     server = QuietServer(
         uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=2),
-        app.state.gateway,
         started.set,
+        app.state.gateway.stopping.set,
     )
     serving = asyncio.create_task(server.serve())
     await asyncio.wait_for(started.wait(), 10)
