@@ -29,6 +29,9 @@ _GRACE_SECONDS: Final = 5
 _KEEP_ALIVE_SECONDS: Final = 120
 """Longer than the API server keeps an idle connection (90 s): the asker closes it, so no request meets a closed one."""
 
+_LINGER_SECONDS: Final = 1.0
+"""In which the API server's open connections are used up; it does not repeat a review that met a closed one."""
+
 
 def main() -> int:
     """Run until told to stop; 0 after a clean stop, 2 for settings that cannot work."""
@@ -84,7 +87,7 @@ async def serve(settings: Settings) -> None:
         assert isinstance(config.ssl, ssl.SSLContext)
         renewing = asyncio.create_task(take_up_renewed(config.ssl, certificate, key))
         try:
-            await Server(config, announced).serve(sockets=[listener, own])
+            await Server(config, announced, linger=_LINGER_SECONDS).serve(sockets=[listener, own])
         finally:
             renewing.cancel()
             with contextlib.suppress(asyncio.CancelledError):

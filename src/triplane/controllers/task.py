@@ -15,6 +15,7 @@ from triplane.domain.task import decide
 from triplane.domain.task_facts import Plan, TaskFacts
 from triplane.domain.task_log import task_stalled
 from triplane.domain.task_outlook import Leave
+from triplane.domain.task_runs import to_show
 from triplane.domain.task_tally import tally
 from triplane.ports import KubeEvent
 
@@ -97,16 +98,15 @@ class TaskReconciler:
         reviewer = decisions.latest("reviewer", round_)
         findings = decisions.rejected.get(round_) or decisions.rejected.get(round_ - 1) or ()
         outputs = self._outputs(at, round_)
-        session = _latest(facts, "producer", producer.agent_uid if producer else None)
-        review_session = _latest(facts, "reviewer", reviewer.agent_uid if reviewer else None)
+        session, review_session = to_show(facts.sessions, producer), to_show(facts.sessions, reviewer)
         return {
             "phase": PHASE_OF[outlook.state].value,
             "state": outlook.state.value,
             "waitingReason": outlook.waiting.value if outlook.waiting is not None else None,
             "agent": producer.agent_name if producer is not None else None,
-            "session": session,
+            "session": session.name if session is not None else None,
             "reviewer": outlook.reviewer[:1024] if outlook.reviewer else reviewer.agent_name if reviewer else None,
-            "reviewSession": review_session,
+            "reviewSession": review_session.name if review_session is not None else None,
             "round": round_,
             "nextRunAt": outlook.next_run_at,
             "outputs": outputs,
@@ -151,8 +151,3 @@ def _approvers(facts: TaskFacts, round_: int) -> list[str]:
         for item in facts.decisions.approvals_of(round_)
     ]
     return [name[:1024] for name in names if name][:8]
-
-
-def _latest(facts: TaskFacts, role: str, agent_uid: str | None) -> str | None:
-    names = [s for s in facts.sessions if s.role == role and s.agent_uid == agent_uid]
-    return max(names, key=lambda s: s.round).name if names else None

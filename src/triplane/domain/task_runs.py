@@ -63,6 +63,19 @@ def in_force(sessions: Sequence[SessionFacts], placement: Placement) -> SessionF
     return at_work
 
 
+def to_show(sessions: Sequence[SessionFacts], placement: Placement | None) -> SessionFacts | None:
+    """The session that people are pointed to: the one in force, else the Agent's that was at work last."""
+    if placement is None:
+        return None
+    own = [each for each in sessions if (each.role, each.agent_uid) == (placement.role, placement.agent_uid)]
+    return in_force(own, placement) or max(own, key=_at_work_last, default=None)
+
+
+def _at_work_last(session: SessionFacts) -> tuple[int, str, str]:
+    claimed = [run.claimed_at for run in session.view.runs if run.claimed_at] if session.view is not None else []
+    return session.round, max(claimed, default=""), session.made_at or ""
+
+
 def _claimable_or_live(run: RunView) -> bool:
     return run.state in LIVE_RUN_STATES or (run.state is RunState.PERMITTED and not run.permit_expired)
 

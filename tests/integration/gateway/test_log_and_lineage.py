@@ -162,7 +162,7 @@ async def test_the_process_stops_quickly_with_streams_and_polls_open(world: Worl
     following = asyncio.create_task(follow())
     await begun.wait()
     stopped = time.monotonic()
-    world.server._stop()  # type: ignore[attr-defined]
+    world.stop()
     await asyncio.gather(polling, following)
     assert polling.result().status_code == 204
     assert time.monotonic() - stopped < 1.5

@@ -293,7 +293,7 @@ async def test_observations_are_known_again_after_a_restart(world: World) -> Non
     run = await world.started()
     seen = {"observationId": "o-1", "kind": "k", "text": "t"}
     await run.record(1, seen, type="observation")
-    world.server._gateway.observations.clear()  # type: ignore[attr-defined]
+    world.gateway.observations.clear()
     second = await run.record(2, seen, type="observation")
     assert orjson.loads(await world.blob(second.json()["digest"]))["records"] == []
 

@@ -18,7 +18,6 @@ from tests.integration.gateway.world import World, running
 from triplane.cli.gateway import Gateway as Client
 from triplane.cli.log_tail import followed
 from triplane.gateway import stream, tail
-from triplane.gateway.state import Gateway
 from triplane.wiring import GatewayBackends
 
 EVENTS = {"Accept": "text/event-stream"}
@@ -28,10 +27,6 @@ EVENTS = {"Accept": "text/event-stream"}
 def rights(apiserver: FakeApiServer) -> None:
     apiserver.grant("alice", "get", "graphs")
     apiserver.grant("bob", "get", "graphs", "team")
-
-
-def state(world: World) -> Gateway:
-    return world.server._gateway  # type: ignore[attr-defined, no-any-return]
 
 
 class Reader:
@@ -140,7 +135,7 @@ async def test_what_does_not_match_is_passed_and_its_number_sent_in_the_silence(
 
 
 async def test_a_reader_far_behind_is_served_from_the_store(world: World) -> None:
-    state(world).tail._most = (4, 1 << 20)
+    world.gateway.tail._most = (4, 1 << 20)
     async with following(world) as ahead, following(world) as behind:
         await ahead.event()
         for first in range(0, 200, 20):
@@ -165,7 +160,7 @@ async def test_a_reader_that_stops_reading_harms_nobody_and_is_let_go(
         async with following(world) as reader:
             await reader.event()
             async with asyncio.timeout(60):
-                while state(world).streams.of["alice"] < 2:
+                while world.gateway.streams.of["alice"] < 2:
                     await asyncio.sleep(0.01)
             seen = 1
             for first in range(0, 600, 20):  # some 12 MiB: more than all buffers between hold
@@ -174,13 +169,13 @@ async def test_a_reader_that_stops_reading_harms_nobody_and_is_let_go(
                     assert (await reader.event())["seq"] == seen
                     seen += 1
             async with asyncio.timeout(60):
-                while state(world).streams.of["alice"] > 1:
+                while world.gateway.streams.of["alice"] > 1:
                     await asyncio.sleep(0.05)
             await append(world, 9000, 1)
             while seen < 602:
                 seen = (await reader.event())["seq"]
     async with asyncio.timeout(60):
-        while state(world).streams.of:
+        while world.gateway.streams.of:
             await asyncio.sleep(0.05)
 
 
@@ -198,9 +193,9 @@ async def test_there_are_only_so_many_streams_and_an_ended_one_makes_room(
             async with following(world, "?namespace=team", token=BOB):
                 pass
     async with asyncio.timeout(60):
-        while state(world).streams.of:
+        while world.gateway.streams.of:
             await asyncio.sleep(0.01)
-    assert state(world).tail._task is None
+    assert world.gateway.tail._task is None
     async with following(world) as again:
         assert (await again.event())["seq"] == 0
 

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +15,7 @@ import uvicorn
 from triplane.domain.session import Offer, Permit
 from triplane.gateway.app import create_app
 from triplane.gateway.config import GatewayConfig
+from triplane.gateway.state import Gateway
 from triplane.httpserver import Server
 from triplane.wiring import GatewayBackends
 
@@ -106,7 +107,9 @@ class World:
 
     url: str
     backends: GatewayBackends
-    server: uvicorn.Server
+    gateway: Gateway
+    stop: Callable[[], None]
+    """What a SIGTERM does."""
     client: httpx.AsyncClient
     permits: dict[str, int] = field(default_factory=dict)
 
@@ -204,9 +207,9 @@ async def running(backends: GatewayBackends, folder: Path, **config: Any) -> Asy
         await backends.accounts.put_token(name, name, hashlib.sha256(token.encode()).hexdigest())
     async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
         try:
-            yield World(f"http://127.0.0.1:{port}", backends, server, client)
+            yield World(f"http://127.0.0.1:{port}", backends, app.state.gateway, server.stop, client)
         finally:
-            server._stop()
+            server.stop()
             await serving
 
 

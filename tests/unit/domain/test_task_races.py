@@ -9,7 +9,7 @@ from triplane.api.meta import Verdict
 from triplane.domain.session import Outcome, RunState
 from triplane.domain.task import decide
 from triplane.domain.task_facts import FailTask, Launch, OpenSession, Place
-from triplane.domain.task_runs import in_force
+from triplane.domain.task_runs import in_force, to_show
 
 
 def _permits(world: World, role: str) -> list[str]:
@@ -61,6 +61,26 @@ def test_a_session_that_has_produced_stays_the_one_under_review() -> None:
     session = in_force(tuple(world.sessions.values()), placement)
     assert session is not None
     assert session.name == produced.name
+
+
+@pytest.mark.parametrize("order", ["made in this order", "the other way round"])
+def test_people_are_shown_the_session_at_work_and_after_it_the_last_one_that_was(order: str) -> None:
+    world = World()
+    world.advance()
+    revoked = world.sessions["producer-uid-writer-s1"]
+    assert revoked.view is not None
+    run = replace(revoked.view.runs[0], state=RunState.REVOKED, claimed_at="2026-01-31T12:00:00Z")
+    revoked = replace(revoked, view=replace(revoked.view, runs=(run,)))
+    begun = replace(run, state=RunState.STARTED, claimed_at="2026-01-31T12:00:01Z")
+    narrower = replace(revoked, name="narrower", uid="uid-2", view=replace(revoked.view, runs=(begun,)))
+    stopped = replace(narrower, view=replace(revoked.view, runs=(replace(begun, state=RunState.REVOKED),)))
+    placement = world.decisions.latest("producer", 1)
+    for second in (narrower, stopped):
+        sessions = (revoked, second) if order == "made in this order" else (second, revoked)
+        shown = to_show(sessions, placement)
+        assert shown is not None
+        assert shown.name == "narrower"
+    assert to_show((revoked,), None) is None
 
 
 def test_a_reviewer_given_up_does_not_come_back_beside_its_successor() -> None:
