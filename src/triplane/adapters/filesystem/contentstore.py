@@ -8,13 +8,14 @@ under them.
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
 from typing import Final, TypeVar
 
+from triplane.adapters.filesystem.filling import fill
 from triplane.adapters.filesystem.keeping import FileLease, Keeping
 from triplane.adapters.filesystem.shards import Shards, errors_at
 from triplane.adapters.filesystem.temporary import READ_SIZE, TemporaryBlob, store_at_once, verify_blob
@@ -26,8 +27,6 @@ from triplane.ports import KeeperRole
 
 DEFAULT_CAP: Final = 4 << 30
 """Octets of the largest blob unless the store is made with another cap."""
-WRITE_SIZE: Final = 4 << 20
-"""Octets gathered from a stream before threads write and hash them; up to three times as many are in memory."""
 AT_ONCE_SIZE: Final = 1 << 18
 """Octets up to which content is stored in one go of one thread."""
 STORE_TRIES: Final = 4
@@ -60,7 +59,7 @@ class FilesystemContentStore:
             return await self._store_at_once(content, expected, most)
         temporary = await _to_end(TemporaryBlob, self._shards, most)
         try:
-            await _fill(temporary, content)
+            await fill(temporary, content)
             digits = await _to_end(temporary.finish, expected)
             await self._link(temporary, digits)
         finally:
@@ -251,53 +250,3 @@ def _close(opened: object) -> None:
         opened.discard()
     elif isinstance(opened, _Reader | FileLease):
         opened.close()
-
-
-async def _fill(temporary: TemporaryBlob, content: bytes | AsyncIterable[bytes]) -> None:
-    """All of it: while some is written by one thread and hashed by another, the next comes in. Nothing is abandoned:
-    what is under way when the source or the caller gives up is waited for."""
-    under_way: asyncio.Task[None] | None = None
-    try:
-        async for chunks in _gathered(content):
-            if under_way is not None:
-                await uncancelled(under_way)
-            under_way = asyncio.create_task(_take(temporary, chunks))
-        if under_way is not None:
-            await uncancelled(under_way)
-    finally:
-        if under_way is not None and not under_way.done():
-            await uncancelled(asyncio.create_task(_ended(under_way)))
-
-
-async def _take(temporary: TemporaryBlob, chunks: Sequence[bytes]) -> None:
-    hashing = asyncio.create_task(asyncio.to_thread(temporary.hash, chunks))
-    try:
-        await asyncio.to_thread(temporary.write, chunks)
-    finally:
-        await hashing
-
-
-async def _ended(work: asyncio.Task[None]) -> None:
-    """Only that it is over: what it would say comes too late."""
-    await asyncio.wait({work})
-    if not work.cancelled():
-        work.exception()
-
-
-async def _gathered(content: bytes | AsyncIterable[bytes]) -> AsyncIterator[list[bytes]]:
-    """The content in pieces worth a thread each, without copying it."""
-    if isinstance(content, bytes | bytearray | memoryview):
-        whole = memoryview(bytes(content))
-        for start in range(0, len(whole), WRITE_SIZE):
-            yield [bytes(whole[start : start + WRITE_SIZE])]
-        return
-    pending: list[bytes] = []
-    octets = 0
-    async for chunk in content:
-        pending.append(chunk)
-        octets += len(chunk)
-        if octets >= WRITE_SIZE:
-            yield pending
-            pending, octets = [], 0
-    if pending:
-        yield pending
