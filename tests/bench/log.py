@@ -21,6 +21,7 @@ import psycopg
 from tests.bench import figures
 from tests.bench.figures import Figure
 from tests.conftest import Database, drop_database, new_database, running_server
+from triplane import collector
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.entry import event_id, prepare, seal_all
 from triplane.audit.model import EventBody, EventSubject
@@ -128,6 +129,19 @@ def sample(count: int) -> list[tuple[int, bytes, str]]:
     return [(n, entry.octets, one.id) for n, (one, entry) in enumerate(zip(prepared, sealed, strict=True))]
 
 
+def make_server_settled(database: Database) -> None:
+    """Let it have its WAL segments, as a server has that has run for a while: a new one is 16 MiB of zeros first, a
+    pause of some 70 ms for whoever commits then. Checkpoints reuse the old ones."""
+    with database.superuser() as admin:
+        admin.execute("ALTER SYSTEM SET min_wal_size = '1GB'")
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute("CREATE TABLE public.filler AS SELECT repeat('x', 1000) FROM generate_series(1, 600000)")
+        admin.execute("DROP TABLE public.filler")
+        for _ in range(2):
+            admin.execute("SELECT pg_switch_wal()")
+            admin.execute("CHECKPOINT")
+
+
 def make_plain_table(database: Database) -> None:
     """The octets under the same two unique indexes, without chain, projections or triggers."""
     with database.superuser() as admin:
@@ -204,7 +218,9 @@ def figure(name: str, values: Sequence[float], references: Sequence[float] = (),
 
 async def measure(database: Database, repeat: int = REPEAT) -> list[Figure]:
     """All figures of appending. Whatever was appended must verify."""
+    make_server_settled(database)
     log = await PostgresEventLog(database.dsn("operator"), writer="bench").open()
+    collector.settle()  # as every process that appends does
     ours: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
     plain: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
     late: list[float] = []
@@ -219,6 +235,7 @@ async def measure(database: Database, repeat: int = REPEAT) -> list[Figure]:
                     commits.append(commit)
             plain[IN_FLIGHT].append(await copied(database))
             ours[IN_FLIGHT].append(await appends(log, IN_FLIGHT))
+            make_server_settled(database)  # what follows is half load, not what full load left to be written
             late.append(quantiles(await latencies(log, ours[WRITERS[-1]][-1] / 2), n=100)[98])
         verification = await log.verify_chain()
         if not verification.ok:

@@ -22,7 +22,7 @@ import psycopg
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, NOT_A_CONTINUATION, translated
 from triplane.adapters.postgres.exchange import execute_prepared, prepare
 from triplane.adapters.postgres.newentries import encode_entries, encode_hashes
-from triplane.adapters.postgres.sequencer import Call
+from triplane.adapters.postgres.sequencer import Call, Sent
 from triplane.audit.arrangement import Arrangement, Known, arrange
 from triplane.audit.entry import chain_leaves, format_time
 from triplane.audit.model import Receipt
@@ -93,6 +93,7 @@ class Appender:
         self._head: _Head | None = None
         self._oid = 0
         self._sent = False
+        self._tell_sent: Sent = lambda: None
         self._under_way: _Batch | None = None
         self._ahead: _Batch | None = None
 
@@ -103,13 +104,14 @@ class Appender:
             if arrangement.fresh:
                 self._ahead = self._sealed(calls, arrangement, self._under_way.head)
 
-    async def commit(self, calls: list[Call]) -> Outcomes:
-        """Append what is new of the calls, durably. Outlasts a lost connection for ``RETRY_SECONDS``.
+    async def commit(self, calls: list[Call], sent: Sent = lambda: None) -> Outcomes:
+        """Append what is new of the calls, durably; calls ``sent`` each time the server has been sent them. Outlasts a
+        lost connection for ``RETRY_SECONDS``.
 
         Raises ``Fenced``, ``Unavailable``, and ``Corrupt`` when the log's end is not what its head row says.
         """
         deadline = time.monotonic() + RETRY_SECONDS
-        self._sent = False
+        self._sent, self._tell_sent = False, sent
         attempt = 0
         while True:
             try:
@@ -219,7 +221,7 @@ class Appender:
             encode_hashes(batch.leaves),
         )
         try:
-            return await execute_prepared(connection, _STATEMENT, values, then_commit=transaction) == _TRUE
+            done = await execute_prepared(connection, _STATEMENT, values, self._tell_sent, then_commit=transaction)
         except psycopg.errors.UniqueViolation:
             if transaction:
                 raise
@@ -228,6 +230,7 @@ class Appender:
             if error.sqlstate == NOT_A_CONTINUATION:
                 raise Corrupt(f"the log of {self._origin} refuses its continuation ({error}): verify it") from error
             raise
+        return done == _TRUE
 
     async def _known(self, connection: _Connection, ids: list[str]) -> dict[str, Known]:
         cursor = await connection.execute(_KNOWN, (self._origin, ids), binary=True)

@@ -16,7 +16,7 @@ from triplane.adapters.joined import Joined
 from triplane.adapters.postgres.appender import Appender, Outcomes
 from triplane.adapters.postgres.bell import Bell, stopped
 from triplane.adapters.postgres.connection import Pool, make_pool, open_pool, translated
-from triplane.adapters.postgres.sequencer import Call, Load, Sequencer
+from triplane.adapters.postgres.sequencer import Call, Load, Sent, Sequencer
 from triplane.adapters.postgres.sweep import Range, sweep
 from triplane.audit.entry import prepare
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
@@ -265,8 +265,8 @@ class PostgresEventLog:
 
     # Appending
 
-    async def _commit(self, calls: list[Call]) -> Outcomes:
-        outcomes = await self._opened().commit(calls)
+    async def _commit(self, calls: list[Call], sent: Sent) -> Outcomes:
+        outcomes = await self._opened().commit(calls, sent)
         self._tell()
         return outcomes
 

@@ -5,7 +5,7 @@ An append is the one statement whose fixed cost shows: a cursor, its adapters an
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -24,12 +24,17 @@ async def prepare(connection: psycopg.AsyncConnection[Any], name: bytes, stateme
 
 
 async def execute_prepared(
-    connection: psycopg.AsyncConnection[Any], name: bytes, values: Sequence[bytes], *, then_commit: bool = False
+    connection: psycopg.AsyncConnection[Any],
+    name: bytes,
+    values: Sequence[bytes],
+    sent: Callable[[], None],
+    *,
+    then_commit: bool = False,
 ) -> bytes | None:
     """Run a prepared statement on values in binary form; the one value it answers, in binary form, None for NULL.
 
-    ``then_commit`` sends COMMIT along, in one round trip: when this returns, both are done. Raises psycopg's errors.
-    The connection must be given up when it raises, or is cancelled.
+    ``sent`` is called when the server has it all. ``then_commit`` sends COMMIT along, in one round trip: when this
+    returns, both are done. Raises psycopg's errors. The connection must be given up when it raises, or is cancelled.
     """
     pgconn = connection.pgconn
     if then_commit:
@@ -39,6 +44,7 @@ async def execute_prepared(
         pgconn.send_query_params(b"COMMIT", None)
         pgconn.pipeline_sync()
     await _sent(pgconn)
+    sent()
     answer = await _result(pgconn)
     if then_commit:
         await _result(pgconn)

@@ -1,7 +1,8 @@
 """The batched sequencer: many callers, one append transaction at a time.
 
 The log is one total order, so the head row is locked to the end of each commit and group commit cannot help.
-The only lever is the batch. There is no linger: the next batch is what queued while the last commit ran.
+The levers are the batch, and that callers and server work at the same time. There is no linger: the next batch is what
+queued while the last commit ran.
 
 What is queued is bounded. While the database is slow or absent, callers wait for a place before their entries are even
 encoded, first come first served; who has waited for ``PATIENCE_SECONDS`` is told that nothing was appended.
@@ -12,12 +13,16 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from triplane.audit.entry import Prepared
 from triplane.audit.model import Receipt
 from triplane.errors import IdReused, TriplaneError, Unavailable
 
 LARGEST_BATCH = 256
+WORTH_FOLLOWING = 16
+"""Entries that are sent as soon as the batch before is answered, and prepared before that if they are there: from so
+many on, what callers and server do at the same time is worth more than one larger batch."""
 LARGEST_BATCH_OCTETS = 4 * 1024 * 1024
 LARGEST_QUEUE = 8192
 """Entries; further callers wait outside. One call may be larger, alone."""
@@ -27,7 +32,9 @@ PATIENCE_SECONDS = 30.0
 ``appender.RETRY_SECONDS`` of trying are over."""
 Call = Sequence[Prepared]
 Outcomes = Sequence[list[Receipt] | IdReused]
-Commit = Callable[[list[Call]], Awaitable[Outcomes]]
+Sent = Callable[[], None]
+Commit = Callable[[list[Call], Sent], Awaitable[Outcomes]]
+"""Calls its second argument when the batch has been sent, once or more often."""
 Ahead = Callable[[list[Call]], None]
 
 
@@ -65,7 +72,7 @@ class Load:
 
 class Sequencer:
     """Collects calls and hands them to ``commit`` in batches of at most 256 bodies (one larger call goes
-    alone). ``ahead`` is told the batch that follows while one is under way."""
+    alone). ``ahead`` is told the batch that follows once one has been sent."""
 
     def __init__(self, commit: Commit, ahead: Ahead = lambda _: None) -> None:
         self._commit = commit
@@ -76,6 +83,12 @@ class Sequencer:
         self._closed = False
         self._queued = 0
         """Entries in the queue that no batch has taken."""
+        self._following: _Batch | None = None
+        """What is sent as soon as the batch under way is answered."""
+        self._at_work = False
+        """A batch is with the server."""
+        self._before: Callable[[], None] | None = None
+        """Answers the callers of the batch before the one under way."""
         self.load = Load()
 
     async def place(self) -> None:
@@ -152,7 +165,7 @@ class Sequencer:
             "one): the database is slow or absent. Nothing was appended; try again later"
         )
 
-    def _next_batch(self) -> _Batch | None:
+    def _next_batch(self, most: int = LARGEST_BATCH) -> _Batch | None:
         waiting: list[_Waiting] = []
         entries = octets = 0
         late = time.monotonic() - PATIENCE_SECONDS
@@ -164,9 +177,7 @@ class Sequencer:
                 self._leave(first)
                 self.load.refused += 1
                 first.outcome.set_exception(self._impatient())
-            elif waiting and (
-                entries + len(first.bodies) > LARGEST_BATCH or octets + first.octets > LARGEST_BATCH_OCTETS
-            ):
+            elif waiting and (entries + len(first.bodies) > most or octets + first.octets > LARGEST_BATCH_OCTETS):
                 break
             else:
                 waiting.append(first)
@@ -189,68 +200,83 @@ class Sequencer:
     # Batches
 
     async def _drain(self) -> None:
-        loop = asyncio.get_running_loop()
-        following: _Batch | None = None
         try:
             batch = self._next_batch()
             while batch is not None:
-                commit = asyncio.ensure_future(self._commit(batch.calls))
-                try:
-                    await asyncio.sleep(0)  # it is sent
-                    if self._queued >= LARGEST_BATCH and (following := self._next_batch()) is not None:
-                        # A whole batch waits already: it is prepared while the server works, and sent before the
-                        # callers of this one are answered.
-                        self._ahead(following.calls)
-                    await asyncio.wait([commit])
-                finally:
-                    if not commit.done():
-                        commit.cancel()
-                        await asyncio.wait([commit])
-                    if following is None:
-                        self._settle(batch, commit)
-                    else:
-                        # Behind the first step of the next commit, which the event loop is told of first.
-                        loop.call_soon(loop.call_soon, self._settle, batch, commit)
-                if following is None:
-                    # Callers that have just been answered get to queue their next entry before the batch closes;
-                    # without this, closed loops split into two halves that alternate.
-                    await asyncio.sleep(0)
-                    await asyncio.sleep(0)
+                settle = partial(self._settle, batch, await self._outcomes(batch))
+                self._answer_before()  # if it failed before it was sent
+                batch, self._following = self._following, None
+                if batch is None and self._queued >= WORTH_FOLLOWING:
                     batch = self._next_batch()
-                else:
-                    batch, following = following, None
+                if batch is not None:
+                    self._before = settle
+                    continue
+                settle()
+                # Callers that have just been answered get to queue their next entry before the batch closes; without
+                # this, a few closed loops split into two halves that alternate. Many of them do better that way.
+                await asyncio.sleep(0)
+                halves = self._queued >= 3 * WORTH_FOLLOWING
+                batch = self._next_batch(min(-(-self._queued // 2), LARGEST_BATCH) if halves else LARGEST_BATCH)
         finally:
             self._task = None
+            self._answer_before()
             # Only when cancelled with the event loop:
-            for waiting in (*(following.waiting if following is not None else ()), *self._queue):
+            for waiting in (*(self._following.waiting if self._following is not None else ()), *self._queue):
                 waiting.outcome.cancel()
 
-    def _settle(self, batch: _Batch, commit: "asyncio.Future[Outcomes]") -> None:
+    async def _outcomes(self, batch: _Batch) -> Outcomes | Exception:
+        try:
+            try:
+                return await self._commit(batch.calls, self._sent)
+            finally:
+                self._at_work = False
+        except Exception as error:
+            return error
+        except BaseException:  # the event loop ends
+            for waiting in batch.waiting:
+                waiting.outcome.cancel()
+            raise
+
+    def _sent(self) -> None:
+        """The server works: the callers before can be answered, and what they and others send next be prepared."""
+        self._at_work = True
+        if self._queued >= LARGEST_BATCH:
+            self._prepare_following()
+        self._answer_before()
+        asyncio.get_running_loop().call_soon(self._prepare_following)  # behind those who have just been answered
+
+    def _prepare_following(self) -> None:
+        if self._at_work and self._following is None and self._queued >= WORTH_FOLLOWING:
+            self._following = self._next_batch()
+            if self._following is not None:
+                self._ahead(self._following.calls)
+
+    def _answer_before(self) -> None:
+        if self._before is not None:
+            self._before()
+            self._before = None
+
+    def _settle(self, batch: _Batch, outcomes: Outcomes | Exception) -> None:
         for waiting in batch.waiting:
             self._done(waiting)
         self._let_in()
-        if commit.cancelled():
+        if isinstance(outcomes, TriplaneError):
             for waiting in batch.waiting:
-                waiting.outcome.cancel()
-            return
-        error = commit.exception()
-        if error is None:
+                # One instance each: a traceback belongs to one caller.
+                _refuse(waiting, type(outcomes)(*outcomes.args), outcomes)
+        elif isinstance(outcomes, Exception):  # a defect; its callers must not wait for ever
+            for waiting in batch.waiting:
+                if not waiting.outcome.done():
+                    waiting.outcome.set_exception(outcomes)
+        else:
             self.load.batches += 1
             self.load.entries += batch.entries
             self.load.largest_batch = max(self.load.largest_batch, batch.entries)
-            for waiting, outcome in zip(batch.waiting, commit.result(), strict=True):
+            for waiting, outcome in zip(batch.waiting, outcomes, strict=True):
                 if isinstance(outcome, IdReused):
                     _refuse(waiting, outcome, None)
                 elif not waiting.outcome.done():
                     waiting.outcome.set_result(outcome)
-        elif isinstance(error, TriplaneError):
-            for waiting in batch.waiting:
-                # One instance each: a traceback belongs to one caller.
-                _refuse(waiting, type(error)(*error.args), error)
-        else:  # a defect; its callers must not wait for ever
-            for waiting in batch.waiting:
-                if not waiting.outcome.done():
-                    waiting.outcome.set_exception(error)
 
 
 def _refuse(waiting: _Waiting, error: TriplaneError, cause: BaseException | None) -> None:

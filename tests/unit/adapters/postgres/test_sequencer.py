@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from triplane.adapters.postgres import sequencer as module
-from triplane.adapters.postgres.sequencer import LARGEST_BATCH, Call, Sequencer
+from triplane.adapters.postgres.sequencer import LARGEST_BATCH, Call, Sent, Sequencer
 from triplane.audit.entry import Prepared, prepare
 from triplane.audit.model import EventBody, EventSubject, Receipt
 from triplane.errors import IdReused, Unavailable
@@ -27,7 +27,8 @@ class Commits:
         self.gate.set()
         self.error: Exception | None = None
 
-    async def __call__(self, calls: list[Call]) -> Sequence[list[Receipt] | IdReused]:
+    async def __call__(self, calls: list[Call], sent: Sent) -> Sequence[list[Receipt] | IdReused]:
+        sent()
         self.batches.append([body.id for call in calls for body in call])
         await self.gate.wait()
         if self.error is not None:
@@ -61,6 +62,37 @@ async def test_closed_loops_share_every_batch_instead_of_alternating() -> None:
     await asyncio.gather(*(loop(writer) for writer in range(8)))
     assert sum(map(len, commits.batches)) == 160
     assert len(commits.batches) <= 22
+
+
+async def test_many_closed_loops_take_turns_so_that_callers_and_server_are_at_work_at_the_same_time() -> None:
+    """While the server has one half, the other half is answered, queues its next entries, and is prepared."""
+    prepared_while_away: list[int] = []
+    sizes: list[int] = []
+    away = False
+
+    async def commit(calls: list[Call], sent: Sent) -> Sequence[list[Receipt] | IdReused]:
+        nonlocal away
+        away = True
+        sizes.append(len(calls))
+        sent()
+        await asyncio.sleep(0.002)
+        away = False
+        return [[Receipt(body.id, 0, "", "") for body in call] for call in calls]
+
+    def ahead(calls: list[Call]) -> None:
+        assert away
+        prepared_while_away.append(len(calls))
+
+    sequencer = Sequencer(commit, ahead)
+
+    async def loop(writer: int) -> None:
+        for n in range(20):
+            await sequencer.submit([prepared(100 * writer + n)])
+
+    await asyncio.gather(*(loop(writer) for writer in range(64)))
+    assert sum(sizes) == 64 * 20
+    assert sizes.count(32) > 30, sizes
+    assert prepared_while_away.count(32) > 30, prepared_while_away
 
 
 async def test_batches_are_bounded_and_calls_are_never_split() -> None:
@@ -132,9 +164,9 @@ async def test_a_full_batch_that_waits_is_prepared_during_the_commit_and_sent_be
     commits = Commits()
     commits.gate.clear()
 
-    async def commit(calls: list[Call]) -> Sequence[list[Receipt] | IdReused]:
+    async def commit(calls: list[Call], sent: Sent) -> Sequence[list[Receipt] | IdReused]:
         order.append("sent")
-        return await commits(calls)
+        return await commits(calls, sent)
 
     sequencer = Sequencer(commit, lambda calls: order.append(f"prepared {len(calls)}"))
     calls = [asyncio.create_task(sequencer.submit([prepared(n)])) for n in range(3 * LARGEST_BATCH)]
