@@ -37,6 +37,11 @@ _STREAM_PAUSE_SECONDS = 0.02
 _NOTIFY_PAUSE_SECONDS = 0.01
 """Under load, one wake-up for several batches."""
 
+# Planned as so many look-ups of one UID, whatever the planner believes of the table: with `uid = ANY (…)` it read all
+# of one that had not been analysed yet.
+_OF_EACH: LiteralString = """
+    SELECT seq, octets, leaf FROM unnest(%s::text[]) AS wanted (uid) CROSS JOIN LATERAL (
+        SELECT seq, octets, leaf FROM log.entries AS e WHERE e.uid = wanted.uid AND {} OFFSET 0) AS found"""
 # OFFSET 0 keeps the inner query whole, so that it is planned as the lookup of one entry. As a plain join it was
 # planned, while the tables were empty, to go through all entries of the origin for each id, and that plan is kept.
 _GET = """
@@ -312,13 +317,12 @@ def _select(origin: str, where: EventFilter, *, after: int) -> tuple[sql.Compose
     if where.before is not None:
         conditions.append("seq < %s")
         values.append(where.before)
-    if where.uids:
-        conditions.append("uid = ANY (%s)")
-        values.append(sorted(where.uids))
     if where.types:
         conditions.append("type = ANY (%s)")
         values.append(sorted(where.types))
     wanted = sql.SQL(" AND ").join(map(sql.SQL, conditions))
+    if where.uids:
+        return sql.SQL(_OF_EACH).format(wanted), [sorted(where.uids), *values]
     return sql.SQL("SELECT seq, octets, leaf FROM log.entries WHERE {}").format(wanted), values
 
 
