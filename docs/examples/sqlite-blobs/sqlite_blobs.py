@@ -35,6 +35,7 @@ CREATE TABLE IF NOT EXISTS blobs (digest TEXT PRIMARY KEY, content BLOB NOT NULL
 CREATE TABLE IF NOT EXISTS quarantine (digest TEXT NOT NULL, content BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS holds (digest TEXT, holder TEXT, until REAL NOT NULL, PRIMARY KEY (digest, holder));
 CREATE TABLE IF NOT EXISTS readers (id TEXT PRIMARY KEY, digest TEXT NOT NULL, since REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS owner (one INTEGER PRIMARY KEY CHECK (one = 1), origin TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS leases (role TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL);
 """
 
@@ -207,6 +208,12 @@ class SqliteBlobs:
         finally:
             with self.changing() as database:
                 database.execute("DELETE FROM leases WHERE role = ? AND owner = ?", (role, owner))
+
+    async def owner(self, origin: str) -> str:
+        """Whoever asked first."""
+        with self.changing() as database:
+            database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO NOTHING", (origin,))
+            return str(database.execute("SELECT origin FROM owner").fetchone()[0])
 
     async def tidy(self, *, before: datetime) -> int:
         """Holds that are over, and readers that died."""

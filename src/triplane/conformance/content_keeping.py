@@ -153,6 +153,18 @@ async def test_only_plain_names_hold(subject: Subject, holder: str) -> None:
         await subject.store.release(digest, holder)
 
 
+async def test_a_store_belongs_to_the_log_that_asked_first(subject: Subject) -> None:
+    assert await subject.store.owner("localhost/first") == "localhost/first"
+    for store in (subject.store, subject.other):
+        assert await store.owner("localhost/second") == "localhost/first"
+
+
+async def test_of_many_that_ask_whose_store_it_is_all_hear_the_same(subject: Subject) -> None:
+    stores = [subject.store, subject.other] * 4
+    heard = await asyncio.gather(*(store.owner(f"localhost/{number}") for number, store in enumerate(stores)))
+    assert len(set(heard)) == 1
+
+
 async def test_two_collectors_never_have_the_lease(subject: Subject) -> None:
     async with subject.store.lease(60) as lease:
         with pytest.raises(Conflict, match="another collector"):

@@ -25,7 +25,7 @@ from triplane.domain.collection import (
     references_of,
 )
 from triplane.domain.events import blobs_collected, collection_manifest
-from triplane.errors import Unavailable
+from triplane.errors import InvalidInput, Unavailable
 from triplane.ports import CollectorLease, EventLog, GraphStore, KeptContent, SessionStore
 
 log = structlog.get_logger(__name__)
@@ -92,10 +92,12 @@ class Collector:
     async def run(self, *, dry: bool = False) -> Collected:
         """One run; a ``dry`` one removes nothing and logs nothing.
 
-        Raises ``Conflict`` when another collector is at work, ``Fenced`` when one has taken over, ``Unavailable`` when
-        anything that might name a blob cannot be read: then nothing is removed.
+        Raises ``Conflict`` when another collector is at work, ``InvalidInput`` when the store is another log's,
+        ``Fenced`` when one has taken over, ``Unavailable`` when anything that might name a blob cannot be read: then
+        nothing is removed.
         """
         async with self._content.lease(LEASE_SECONDS) as lease:
+            await self._insist_on_own_store()
             before = lease.began - self._rules.grace
             marks = await self._gather()
             await lease.renew()
@@ -120,6 +122,16 @@ class Collector:
                 kept,
                 refused=decided.refused,
                 examples=tuple(blob.digest for blob in decided.condemned[:EXAMPLES]),
+            )
+
+    async def _insist_on_own_store(self) -> None:
+        origin = self._log.origin
+        owner = await self._content.owner(origin)
+        if owner != origin:
+            raise InvalidInput(
+                f"the content store belongs to the log {owner or '(unreadable)'}, not to {origin}. What that log needs "
+                "is not known here, so nothing is collected: give each installation a store of its own; where the "
+                "other is gone for good, remove the store's `owner`"
             )
 
     async def _gather(self) -> Marks:

@@ -101,6 +101,10 @@ class WatchedContent:
         """See ``KeptContent.lease``."""
         return self._inner.lease(seconds, role)
 
+    async def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``."""
+        return await self._inner.owner(origin)
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``."""
         return await self._inner.tidy(before=before)

@@ -88,6 +88,11 @@ class KeptContent(ContentStore, Protocol):
         it last renewed. Raises ``Conflict`` when there is another."""
         ...
 
+    async def owner(self, origin: str) -> str:
+        """The log whose store this is: the one that asked first, now or ever. Two that shared a store would each
+        collect what only the other needs."""
+        ...
+
     async def tidy(self, *, before: datetime) -> int:
         """Remove what dead writers left before then, and what is kept twice; returns how many. For the lease's
         holder."""

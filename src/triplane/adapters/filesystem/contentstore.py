@@ -196,6 +196,10 @@ class FilesystemContentStore:
         finally:
             lease.close()
 
+    async def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``."""
+        return await _to_end(self._keeping.owner, origin)
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Temporary files of dead writers go at the next start as well."""
         return await _to_end(self._keeping.tidy, before)

@@ -11,9 +11,11 @@ import stat
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 
 from triplane.adapters.filesystem.shards import TEMPORARY, Shards, errors_at, locked
+from triplane.adapters.filesystem.temporary import create_locked
 from triplane.audit.digest import digest_of_hex
 from triplane.domain.collection import StoredBlob, check_holder
 from triplane.errors import BlobMissing, Conflict, Fenced
@@ -21,6 +23,7 @@ from triplane.failpoint import failpoint
 from triplane.ports import KeeperRole
 
 HOLDS: Final = "holds"
+OWNER: Final = "owner"
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _MAKE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -115,6 +118,29 @@ class Keeping:
         """Digits of the blobs that somebody holds now."""
         return [digits for digits in self._names(HOLDS) if self._holders(digits)]
 
+    def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``: the file ``owner``, which is written once and shows nothing that is not whole."""
+        path = self._shards.root / OWNER
+        with errors_at(path):
+            if (found := _line_of(path)) is not None:
+                return found
+            root, folder = self._shards.open_folder(), self._shards.open_folder(TEMPORARY)
+            try:
+                name, descriptor = create_locked(folder)
+                try:
+                    os.write(descriptor, f"{origin}\n".encode())
+                    os.fsync(descriptor)
+                    with suppress(FileExistsError):  # somebody was first, a moment ago
+                        os.link(name, OWNER, src_dir_fd=folder, dst_dir_fd=root, follow_symlinks=False)
+                    os.fsync(root)
+                finally:
+                    os.unlink(name, dir_fd=folder)
+                    os.close(descriptor)
+            finally:
+                os.close(root)
+                os.close(folder)
+            return _line_of(path) or ""
+
     def tidy(self, before: datetime) -> int:
         """See ``KeptContent.tidy``: holds that are over, and the temporary files of dead writers."""
         gone = self._shards.sweep()
@@ -199,6 +225,17 @@ class FileLease:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _line_of(path: Path) -> str | None:
+    try:
+        descriptor = os.open(path, _READ)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(descriptor, 4096).decode(errors="replace").strip()
+    finally:
+        os.close(descriptor)
 
 
 def _time(nanoseconds: int) -> datetime:

@@ -39,7 +39,7 @@ class TemporaryBlob:
         with errors_at(shards.root / TEMPORARY):
             self._folder = shards.open_folder(TEMPORARY)
             try:
-                self._name, self._descriptor = _create_locked(self._folder)
+                self._name, self._descriptor = create_locked(self._folder)
             except BaseException:
                 os.close(self._folder)
                 raise
@@ -166,7 +166,7 @@ def verify_blob(shards: Shards, digits: str) -> tuple[os.stat_result, bool]:
             os.close(descriptor)
 
 
-def _create_locked(folder: int) -> tuple[str, int]:
+def create_locked(folder: int) -> tuple[str, int]:
     """A new file whose lock we hold: the lock, not a process id, tells the sweep that its writer lives."""
     for _ in range(8):
         name = token_hex(16)

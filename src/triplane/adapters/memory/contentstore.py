@@ -43,6 +43,7 @@ class MemoryContentStore:
         self._reading: Counter[str] = Counter()
         self._holds: dict[tuple[str, str], datetime] = {}
         self._leased: set[KeeperRole] = set()
+        self._owner: str | None = None
         self._clock = clock or SystemClock()
         self._quarantined: dict[str, list[bytes]] = {}
         self._on_quarantine = on_quarantine
@@ -185,6 +186,11 @@ class MemoryContentStore:
             yield MemoryLease(self._clock.now())
         finally:
             self._leased.remove(role)
+
+    async def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``."""
+        self._owner = self._owner or origin
+        return self._owner
 
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Only holds that are over are left behind here."""

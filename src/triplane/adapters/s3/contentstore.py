@@ -297,6 +297,10 @@ class S3ContentStore:
         finally:
             await _whole(lease.give_back())
 
+    async def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``. Needs a service with conditional PUT."""
+        return await self._keeping.owner(origin)
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Unfinished multipart uploads are invisible here: give the bucket a lifecycle rule
         (AbortIncompleteMultipartUpload)."""

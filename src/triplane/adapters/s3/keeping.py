@@ -8,7 +8,7 @@ from secrets import token_hex
 import orjson
 
 from triplane.adapters.s3.bucket import Bucket, Found
-from triplane.adapters.s3.names import BLOBS, HOLDS, LEASES, TEMPORARY, digits_of, hold_of
+from triplane.adapters.s3.names import BLOBS, HOLDS, LEASES, OWNER, TEMPORARY, digits_of, hold_of
 from triplane.audit.digest import digest_of_hex
 from triplane.domain.collection import StoredBlob, check_holder
 from triplane.errors import BlobMissing, Conflict, Fenced, TriplaneError
@@ -84,6 +84,18 @@ class Keeping:
         except BlobMissing:
             return None
         return _time(content)
+
+    async def owner(self, origin: str) -> str:
+        """See ``KeptContent.owner``: an object that is written once."""
+        with suppress(BlobMissing):
+            return await self._owner()
+        with suppress(Conflict):  # somebody was first, a moment ago
+            await self._bucket.put_if(OWNER, f"{origin}\n".encode(), None)
+        return await self._owner()
+
+    async def _owner(self) -> str:
+        content, _ = await self._bucket.get(OWNER)
+        return content.decode(errors="replace").strip()
 
     async def tidy(self, before: datetime) -> int:
         """See ``KeptContent.tidy``."""

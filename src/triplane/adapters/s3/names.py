@@ -8,6 +8,7 @@ QUARANTINE: Final = "quarantine"
 TEMPORARY: Final = "tmp"
 HOLDS: Final = "holds"
 LEASES: Final = "lease"
+OWNER: Final = "owner"
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/[0-9a-f]+", re.ASCII)
 _HOLD = re.compile(r"holds/([0-9a-f]{64})/([a-z0-9-]+)", re.ASCII)
