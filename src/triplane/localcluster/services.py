@@ -31,7 +31,8 @@ _CONTENT = (
     *("scrub_seconds", "scrub_octets_per_second"),
 )
 _NOTARY = ("anchors", "witnesses", "witness_quorum", "checkpoint_seconds", "accept_rollback")
-_OPERATOR = ("namespace", "accept_restore", "authority", "accounts", "max_concurrent_sessions", *_NOTARY)
+_VERIFIER = ("verify_entries_per_second", "verify_rest_seconds")
+_OPERATOR = ("namespace", "accept_restore", "authority", "accounts", "max_concurrent_sessions", *_NOTARY, *_VERIFIER)
 _SETTLE_SECONDS = 1.0
 
 

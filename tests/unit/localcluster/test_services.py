@@ -115,3 +115,28 @@ def test_a_taken_port_is_not_free() -> None:
         assert not is_free(port)
     assert is_free(port)
     assert not is_free(0)
+
+
+NOBODYS = {
+    "home": "each process is started with it",
+    "kubeconfig": "each has its own",
+    "token": "each has its own",
+    "cache": "only what builds the control plane uses it",
+    "origin_host": "only the migration uses it",
+    "admission_host": "the API server that `up` starts reaches loopback",
+    "admission_authority_seconds": "the supervisor makes the certificates",
+    "admission_certificate_seconds": "the supervisor makes the certificates",
+}
+"""Settings that no process of an installation is told, and why."""
+
+
+def test_every_setting_reaches_the_process_that_goes_by_it(tmp_path: Path) -> None:
+    """One that is documented and told to nobody would change nothing."""
+    settings = Settings(home=tmp_path)
+    told = {name for name in Settings.model_fields if name not in NOBODYS}
+    for name in told:
+        object.__setattr__(settings, name, "other")  # anything but the default
+    object.__setattr__(settings, "admission_replicas", 2)
+    environments = [service.process.env for service in services(settings)]
+    heard = {name for name in told if any(f"TRIPLANE_{name.upper()}" in env for env in environments)}
+    assert told - heard == set()
