@@ -17,11 +17,13 @@ async def test_a_commit_that_fails_behind_a_good_answer_is_an_error(database: Da
     connection = await psycopg.AsyncConnection.connect(database.dsn("superuser"), autocommit=True)
     await connection.execute("CREATE TABLE once (n int UNIQUE DEFERRABLE INITIALLY DEFERRED)")
     await prepare(connection, b"late", b"INSERT INTO once VALUES (1) RETURNING true")
-    assert await execute_prepared(connection, b"late", ()) == b"\x01"
+    sent: list[bool] = []
+    assert await execute_prepared(connection, b"late", (), lambda: sent.append(True)) == b"\x01"
     if then_commit:
         await connection.execute("BEGIN")
     with pytest.raises(psycopg.errors.UniqueViolation):
-        await execute_prepared(connection, b"late", (), then_commit=then_commit)
+        await execute_prepared(connection, b"late", (), lambda: sent.append(True), then_commit=then_commit)
+    assert sent == [True, True]
     await connection.close()
     with database.superuser() as admin:
         assert admin.execute("SELECT count(*) FROM once").fetchone() == (1,)
