@@ -3,6 +3,7 @@ read. The runner carries other runs, whose leases must be renewed and whose file
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -31,6 +32,7 @@ async def bench(tmp_path: Path) -> ToolBench:
 async def _descriptors(bed: Bed, many: int) -> int:
     """What so many silent connections cost the host (this process has both ends)."""
     port = int(bed.url.split(":")[2].partition("/")[0])
+    gc.collect()  # what earlier tests have left closes now, not while it is counted
     before = len(os.listdir("/proc/self/fd"))
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(many)]
     try:
@@ -46,7 +48,7 @@ async def test_without_a_limit_every_connection_costs_the_runner_a_descriptor(
 ) -> None:
     monkeypatch.setattr(endpoint, "_AT_ONCE", 10_000)
     async with bench.bed(CLOCK) as bed:
-        assert await _descriptors(bed, 120) > 100, "all but those of others that close meanwhile"
+        assert await _descriptors(bed, 120) >= 120
 
 
 async def test_connections_beyond_the_limit_wait_in_the_kernel(bench: ToolBench) -> None:

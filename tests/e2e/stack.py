@@ -48,14 +48,14 @@ class Stack:
         assert not check or done.returncode == 0, f"kubectl {arguments}: {done.stderr}"
         return done.stdout if check else done.stdout + done.stderr
 
-    def triplane(self, *arguments: str, code: int = 0) -> str:
-        """What the command line printed."""
+    def triplane(self, *arguments: str, code: int = 0, notes: bool = False) -> str:
+        """What the command line printed; with ``notes``, what it said beside that as well."""
         done = subprocess.run(
             [str(Path(sys.executable).parent / "triplane"), *arguments],
             capture_output=True, text=True, timeout=120, check=False, env=self.environment(),
         )  # fmt: skip
         assert done.returncode == code, f"triplane {arguments} ended with {done.returncode}: {done.stdout}{done.stderr}"
-        return done.stdout
+        return done.stdout + done.stderr if notes else done.stdout
 
     def environment(self) -> dict[str, str]:
         return {

@@ -3,8 +3,6 @@ so on the API server, goes on reporting, and takes it back once the entry is wha
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -69,16 +67,6 @@ def condition(stack: Stack, verified: str) -> dict[str, str]:
     raise AssertionError(f"the log's condition is {found}")
 
 
-def noted(stack: Stack, *arguments: str, code: int = 0) -> str:
-    """All that the command line printed."""
-    done = subprocess.run(
-        [str(Path(sys.executable).parent / "triplane"), *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, check=False, env=stack.environment(),
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout
-    return done.stdout
-
-
 def test_an_altered_entry_is_told_to_admins_and_taken_back_once_it_is_mended(installed: Stack) -> None:
     with superuser(installed) as hand:
         row = hand.execute("SELECT octets FROM log.entries WHERE seq = %s", (SEQUENCE,)).fetchone()
@@ -95,8 +83,10 @@ def test_an_altered_entry_is_told_to_admins_and_taken_back_once_it_is_mended(ins
         [event] = [item for item in events if item["reason"] == "LogBroken"]
         assert event["type"] == "Warning"
         assert f"entry {SEQUENCE}: LeafHashMismatch" in (event.get("note") or event["message"])
-        assert f"THE LOG IS BROKEN at entry {SEQUENCE}: LeafHashMismatch" in noted(installed, "status", "-n", NAMESPACE)
-        assert f"entry {SEQUENCE}" in noted(installed, "log", "verify", code=1)
+        assert f"THE LOG IS BROKEN at entry {SEQUENCE}: LeafHashMismatch" in installed.triplane(
+            "status", "-n", NAMESPACE, notes=True
+        )
+        assert f"entry {SEQUENCE}" in installed.triplane("log", "verify", code=1, notes=True)
 
         installed.apply(task(NAMESPACE, "second"))
         installed.wait("Task", NAMESPACE, "second", has("Succeeded", "True"), seconds=120)

@@ -77,7 +77,7 @@ async def seen_from_outside(database: Database, url: str) -> AsyncIterator[World
         for name, token in (("operator", OPERATOR), ("runner", RUNNER)):
             await backends.accounts.put_token(name, name, hashlib.sha256(token.encode()).hexdigest())
         async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
-            yield World(url, backends, None, None, client)  # type: ignore[arg-type]
+            yield World(url, backends, None, None, client)  # type: ignore[arg-type]  # those are in the process
     finally:
         await backends.close()
 

@@ -9,7 +9,7 @@ import pytest
 from tests.contract.session_world import ManualClock
 
 from triplane.adapters.memory.contentstore import MemoryContentStore
-from triplane.adapters.memory.eventlog import MemoryEventLog
+from triplane.adapters.memory.eventlog import MemoryEventLog, MemoryLog
 from triplane.adapters.memory.graphstore import MemoryGraphStore
 from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.audit.digest import digest_of_bytes
@@ -138,10 +138,11 @@ async def test_against_a_log_that_names_hardly_anything_nothing_goes(world: Worl
         await world.content.store(document)
         await world.log.append([principal_created(f"p-{number}", document)])
     world.age()
-    done = await world.collector(log=MemoryEventLog()).run()
+    done = await world.collector(log=MemoryEventLog(MemoryLog(world.log.origin))).run()
     assert "200 of 200 blobs" in done.refused
     assert (done.condemned, done.removed) == (0, 0)
     assert len(await world.there()) == 200
+    assert (await world.collect()).refused == ""
 
 
 async def test_two_collectors_never_run(world: World) -> None:

@@ -59,14 +59,16 @@ class _Lane:
 
     async def end(self) -> None:
         """Wait until all is done; raises what the work has raised."""
-        while self._thread is not None:
-            await asyncio.wait([self._thread])
+        await self._idle()
         if self._failed is not None:
             raise self._failed
 
     async def stop(self) -> None:
         """Forget what waits, and wait for what is under way."""
         self._waiting.clear()
+        await self._idle()
+
+    async def _idle(self) -> None:
         while self._thread is not None:
             await asyncio.wait([self._thread])
 

@@ -203,15 +203,15 @@ class Sequencer:
         try:
             batch = self._next_batch()
             while batch is not None:
-                settle = partial(self._settle, batch, await self._outcomes(batch))
+                outcomes = await self._outcomes(batch)
+                settle = partial(self._settle, batch, outcomes)
                 self._answer_before()  # if it failed before it was sent
-                batch, self._following = self._following, None
-                if batch is None and self._queued >= WORTH_FOLLOWING:
-                    batch = self._next_batch()
+                batch = None if isinstance(outcomes, Exception) else self._hurried()
                 if batch is not None:
                     self._before = settle
                     continue
                 settle()
+                self._give_back()
                 # Callers that have just been answered get to queue their next entry before the batch closes; without
                 # this, a few closed loops split into two halves that alternate. Many of them do better that way.
                 await asyncio.sleep(0)
@@ -223,6 +223,18 @@ class Sequencer:
             # Only when cancelled with the event loop:
             for waiting in (*(self._following.waiting if self._following is not None else ()), *self._queue):
                 waiting.outcome.cancel()
+
+    def _hurried(self) -> _Batch | None:
+        """What is sent before the callers of the batch that has just succeeded are answered."""
+        batch, self._following = self._following, None
+        return self._next_batch() if batch is None and self._queued >= WORTH_FOLLOWING else batch
+
+    def _give_back(self) -> None:
+        """What was to follow a batch that failed waits its turn again, as long as its patience lasts."""
+        if self._following is not None:
+            self._queue.extendleft(reversed(self._following.waiting))
+            self._queued += self._following.entries
+            self._following = None
 
     async def _outcomes(self, batch: _Batch) -> Outcomes | Exception:
         try:

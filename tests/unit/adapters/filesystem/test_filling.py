@@ -53,16 +53,21 @@ class Source:
         return [number.to_bytes(4) * (WRITE_SIZE // 4) for number in range(1, self._count + 1)]
 
 
+async def filled(blob: Blob, source: Source) -> None:
+    """A ``Blob`` has what ``fill`` uses of a ``TemporaryBlob``, and no file."""
+    await fill(blob, source)  # type: ignore[arg-type]
+
+
 async def test_both_lanes_get_everything_in_order() -> None:
     blob, source = Blob(), Source(40)
-    await fill(blob, source)  # type: ignore[arg-type]
+    await filled(blob, source)
     assert blob.written == blob.hashed == source.all()
 
 
 async def test_a_disk_that_does_not_keep_up_holds_the_source_back() -> None:
     blob, source = Blob(), Source(100)
     blob.gate.clear()
-    filling = asyncio.create_task(fill(blob, source))  # type: ignore[arg-type]
+    filling = asyncio.create_task(filled(blob, source))
     while source.read < DEPTH + 1:
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.2)
@@ -75,7 +80,7 @@ async def test_a_disk_that_does_not_keep_up_holds_the_source_back() -> None:
 async def test_a_write_that_fails_ends_it_and_the_source_is_read_no_further() -> None:
     blob, source = Blob(limit=3 * WRITE_SIZE), Source(1000)
     with pytest.raises(TooLarge):
-        await fill(blob, source)  # type: ignore[arg-type]
+        await filled(blob, source)
     assert source.read <= 3 + 2 * DEPTH
     assert blob.at_work == 0
 
@@ -85,7 +90,7 @@ async def test_what_is_under_way_is_waited_for(how: str) -> None:
     blob = Blob()
     blob.gate.clear()
     source = Source(2, OSError("gone")) if how == "the source fails" else Source(100)
-    filling = asyncio.create_task(fill(blob, source))  # type: ignore[arg-type]
+    filling = asyncio.create_task(filled(blob, source))
     while blob.at_work == 0 or source.read < 2:
         await asyncio.sleep(0.01)
     if how == "the caller gives up":

@@ -122,6 +122,24 @@ async def test_a_failed_commit_is_told_to_each_of_its_callers_and_the_next_goes_
     assert len(await sequencer.submit([prepared(9)])) == 1
 
 
+async def test_who_was_to_follow_a_batch_that_failed_waits_again_and_the_failed_are_told_at_once() -> None:
+    commits = Commits()
+    commits.gate.clear()
+    commits.error = Unavailable("gone")
+    sequencer = Sequencer(commits)
+    calls = [asyncio.create_task(sequencer.submit([prepared(0)]))]
+    await asyncio.sleep(0.01)
+    calls += [asyncio.create_task(sequencer.submit([prepared(n)])) for n in range(1, 41)]
+    await asyncio.sleep(0.01)
+    commits.gate.set()
+    with pytest.raises(Unavailable):
+        await calls[0]
+    commits.error = None
+    await asyncio.gather(*calls[1:], return_exceptions=True)
+    assert [one for batch in commits.batches for one in batch] == [prepared(n).id for n in range(41)]
+    assert sequencer.load.queued_entries == 0
+
+
 async def test_a_defect_reaches_the_callers_too() -> None:
     commits = Commits()
     commits.error = ZeroDivisionError()
