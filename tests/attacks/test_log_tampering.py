@@ -26,7 +26,16 @@ pytestmark = pytest.mark.attacks
 
 SIZE = 12
 LOGINS = ("operator", "gateway", "verifier", "migrator")
-TABLES = ("entries", "entries_0", "entry_ids", "heads", "writers", "archives", "archived_entries")
+TABLES = (
+    "entries",
+    "entries_0",
+    "entry_ids",
+    "heads",
+    "writers",
+    "archives",
+    "archived_entries",
+    "archived_references",
+)
 Connection = psycopg.Connection[Any]
 
 
@@ -306,6 +315,7 @@ COLUMNS = {
     "writers": "epoch",
     "archives": "place",
     "archived_entries": "leaf",
+    "archived_references": "digest",
 }
 
 
@@ -353,6 +363,7 @@ def test_15_only_the_migrator_may_become_an_owner(untouched: Database, login: st
         pytest.param("TRUNCATE log.entries_0", id="TRUNCATE of a partition"),
         pytest.param("TRUNCATE log.archives", id="TRUNCATE of the archives' boundaries"),
         pytest.param("TRUNCATE log.archived_entries", id="TRUNCATE of what stands for archived entries"),
+        pytest.param("TRUNCATE log.archived_references", id="TRUNCATE of what archived entries name"),
         pytest.param("UPDATE log.entry_ids SET seq = 0", id="UPDATE of the id index"),
         pytest.param("TRUNCATE log.entry_ids", id="TRUNCATE of the id index"),
         pytest.param("DELETE FROM log.heads", id="DELETE of the head"),

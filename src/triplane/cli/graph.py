@@ -1,7 +1,8 @@
 """``triplane graph``: what the graph store keeps, found by labels; and the graph made anew from the log."""
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +16,11 @@ from triplane.cli.connect import (
     settings,
 )
 from triplane.cli.output import Format, FormatOption, columns, emit, note, one_line
+from triplane.cli.trust import KeysOption, tiles_in, trust_of
+from triplane.errors import Archived, InvalidInput
+
+if TYPE_CHECKING:
+    from triplane.ports import EventLog
 
 app = typer.Typer(help="Query the resource graph, which outlives its objects, and rebuild it.", no_args_is_help=True)
 
@@ -85,30 +91,37 @@ def _show(found: list[dict[str, Any]]) -> None:
 @app.command("rebuild")
 def rebuild(
     check: Annotated[bool, typer.Option("--check", help="Only compare, and exit 1 on a difference.")] = False,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="DIR", help="Where `triplane log archive` keeps the oldest entries."),
+    ] = None,
+    keys: KeysOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:
     """Make the resource graph anew from the log and the content store, straight from the database.
 
     With --check (read-only, as the verifier) it is compared with the live one. Without, it takes the live one's place
-    at once, as the operator's account, which may go on working meanwhile."""
+    at once, as the operator's account, which may go on working meanwhile. Entries that were archived are read in DIR,
+    which is verified first, with the installation's own key or the one that is given."""
     import asyncio
     import time
 
     began = time.monotonic()
-    document = asyncio.run(_rebuild(check))
+    document = asyncio.run(_rebuild(check, archive, keys))
     document["seconds"] = round(time.monotonic() - began, 2)
     emit(document, output, lambda: _tell(document))
     if document["differences"] and check:
         raise typer.Exit(1)
 
 
-async def _rebuild(check: bool) -> dict[str, Any]:
+async def _rebuild(check: bool, archive: Path | None, keys: list[str] | None) -> dict[str, Any]:
     from triplane.controllers.rebuild import Rebuilder, differences
     from triplane.wiring import open_rebuild
 
     backends = await open_rebuild(settings(), write=not check)
     try:
-        rebuilder = Rebuilder(backends.log, backends.graph, backends.load)
+        log = backends.log if archive is None else await _whole(backends.log, archive, keys)
+        rebuilder = Rebuilder(log, backends.graph, backends.load)
         if check:
             rebuilt, found = await differences(rebuilder, backends.graph)
             counts = rebuilt.upto, rebuilt.entries, len(rebuilt.records), len(rebuilt.edges)
@@ -117,6 +130,8 @@ async def _rebuild(check: bool) -> dict[str, Any]:
             made, found = await rebuilder.put_in_place(backends.graph, _progress()), []
             counts = made.upto, made.entries, made.records, made.edges
             unreadable = made.unreadable
+    except Archived as gone:
+        raise Archived(f"{gone}. Give their folder with --archive", upto=gone.upto) from gone
     finally:
         await backends.close()
     return {
@@ -131,6 +146,16 @@ async def _rebuild(check: bool) -> dict[str, Any]:
             for item in found
         ],
     }
+
+
+async def _whole(log: "EventLog", archive: Path, keys: list[str] | None) -> "EventLog":
+    from triplane.controllers.wholelog import whole_log
+    from triplane.wiring import own_trust
+
+    trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
+    if trust is None:
+        raise InvalidInput("whose signature is to be checked? No key of the log is readable here: give --key")
+    return await whole_log(log, tiles_in(archive), trust)
 
 
 def _progress() -> Callable[[int, int], None]:

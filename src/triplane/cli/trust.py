@@ -3,13 +3,14 @@
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from triplane.errors import InvalidInput
+from triplane.errors import InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from triplane.audit.checkpoint import CheckpointTrust
@@ -24,6 +25,9 @@ WitnessesOption = Annotated[
 QuorumOption = Annotated[
     int | None, typer.Option("--quorum", help="So many of the witnesses; default: all.", min=0, show_default=False)
 ]
+
+_TILE_OCTETS = 1 << 25
+"""More than 256 of the longest entries have."""
 
 
 def trust_of(keys: list[str], witnesses: list[str] | None, quorum: int | None) -> "CheckpointTrust":
@@ -55,6 +59,20 @@ def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:
     if len(octets) > most:
         raise InvalidInput(f"{path} is over {most} octets: it is not what you take it for")
     return octets
+
+
+def tiles_in(folder: Path) -> Callable[[str], bytes]:
+    """The files of an exported or archived log. What is called raises ``NotFound`` and ``InvalidInput``."""
+
+    def read(path: str) -> bytes:
+        try:
+            return read_regular(folder / path, _TILE_OCTETS, links=False)
+        except FileNotFoundError as error:
+            raise NotFound(f"{path} is not there") from error
+        except OSError as error:
+            raise InvalidInput(f"{folder / path} cannot be read: {error.strerror}") from error
+
+    return read
 
 
 def _regular(path: Path, *, links: bool) -> BufferedReader:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from triplane.cli.output import Format, FormatOption, emit, note, one_line
-from triplane.cli.trust import QuorumOption, WitnessesOption, digest_of_file, read_file, read_regular, trust_of
+from triplane.cli.trust import QuorumOption, WitnessesOption, digest_of_file, read_file, tiles_in, trust_of
 from triplane.errors import InvalidEntry, InvalidInput, InvalidNote, InvalidProof, TriplaneError
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 KeyOption = Annotated[
     list[str], typer.Option("--key", help="The log's key, <origin>+<id>+<base64>; again for each while they change.")
 ]
-_TILE_OCTETS = 1 << 25
-"""More than 256 of the longest entries have."""
 _KEEP = "Rely on nothing of it, keep it as evidence, and ask whoever gave it to you"
 _ADVICE = {
     "NotSigned": "Ask, on a way you trust, whether the log has another key; never take one from the log itself",
@@ -163,21 +161,12 @@ def _artifact(given: Given) -> list[str]:
 
 def _export(given: Given) -> list[str]:
     from triplane.audit.exported import verify_export
-    from triplane.errors import NotFound
 
     given.refuse("an exported log, which is held against --earlier itself", consistency=given.growths)
     given.refuse("an exported log", keys=given.keys)
 
-    def read(path: str) -> bytes:
-        try:
-            return read_regular(given.path / path, _TILE_OCTETS, links=False)
-        except FileNotFoundError as error:
-            raise NotFound(f"{path} is not there") from error
-        except OSError as error:
-            raise InvalidInput(f"{given.path / path} cannot be read: {error.strerror}") from error
-
     content = None if given.content is None else digest_of_file(given.content)
-    found = verify_export(read, given.trust, given.earlier)
+    found = verify_export(tiles_in(given.path), given.trust, given.earlier)
     if found.fault is not None:
         raise _Fails(found.fault.reason, found.fault.message.removeprefix(f"{found.fault.reason} "))
     said = f"{found.count} entries of {found.origin}, root {found.root}: unbroken, and what was signed"

@@ -12,6 +12,7 @@ from datetime import datetime
 import orjson
 import structlog
 
+from triplane.audit.model import Recorded
 from triplane.domain.collection import (
     Kept,
     Marks,
@@ -25,7 +26,7 @@ from triplane.domain.collection import (
     references_of,
 )
 from triplane.domain.events import blobs_collected, collection_manifest
-from triplane.errors import InvalidInput, Unavailable
+from triplane.errors import Archived, InvalidInput, Unavailable
 from triplane.ports import CollectorLease, EventLog, GraphStore, KeptContent, SessionStore
 
 log = structlog.get_logger(__name__)
@@ -65,15 +66,24 @@ class LogReferences:
 
     async def gather(self) -> set[bytes]:
         """Everything named by entries up to the head as it is now. About 100 octets of memory each."""
-        while page := await self._log.query(after=self._next, limit=PAGE):
+        while page := await self._page():
             if page[0].seq != self._next + 1 or page[-1].seq - page[0].seq != len(page) - 1:
                 raise Unavailable(
                     f"the log does not show every entry after {self._next}: what the hidden ones need is not known, so "
-                    "nothing is collected. Verify the log; bring back what was archived from it"
+                    "nothing is collected. Verify the log"
                 )
             self._found.update(references_of(page))
             self._next = page[-1].seq
         return self._found
+
+    async def _page(self) -> list[Recorded]:
+        while True:
+            try:
+                return await self._log.query(after=self._next, limit=PAGE)
+            except Archived:  # before this first read of them, or while it was not looking
+                upto, named = await self._log.archived_references()
+                self._found |= named
+                self._next = max(self._next, upto - 1)
 
 
 class Collector:

@@ -41,6 +41,10 @@ class ForwardedLog:
         """See ``EventLog.head``."""
         return await self._inner.head()
 
+    async def archived_references(self) -> tuple[int, set[bytes]]:
+        """See ``EventLog.archived_references``."""
+        return await self._inner.archived_references()
+
     def stream(self, where: EventFilter = EventFilter(), *, after: int = -1) -> AsyncIterator[Recorded]:
         """See ``EventLog.stream``."""
         return self._inner.stream(where, after=after)

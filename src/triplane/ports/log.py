@@ -49,6 +49,12 @@ class EventLog(Protocol):
         """``(size, leaf hash of the last entry)``; ``(0, 64 zeros)`` when empty."""
         ...
 
+    async def archived_references(self) -> tuple[int, set[bytes]]:
+        """How many of the first entries are archived, and all they need of the content store: every digest in them, as
+        32 octets, but those of entries that only speak of blobs (``domain.collection.SPEAKS_OF_BLOBS``). Raises
+        ``Unavailable`` when that is not known of all of them."""
+        ...
+
     def stream(self, where: EventFilter = EventFilter(), *, after: int = -1) -> AsyncIterator[Recorded]:
         """Every matching entry with ``seq > after`` in order, for ever: waits for new ones."""
         ...

@@ -225,7 +225,7 @@ async def test_a_log_with_archived_entries_comes_back_with_their_hashes_and_ever
         tree.add(bytes.fromhex(recorded.leaf_hash))
     with superuser(source.settings) as hand:
         hand.execute(
-            "SELECT log.log_archive(%s, 256, %s, %s, %s, 'elsewhere', '2026-01-01T00:00:00.000000Z')",
+            "SELECT log.log_archive(%s, 256, %s, %s, %s, 'elsewhere', '2026-01-01T00:00:00.000000Z', '{}')",
             (source.origin, tree.root(), note, size),
         )
         hand.execute("SELECT log.log_remove_archived(%s, '{principal.created}', 1000)", (source.origin,))

@@ -127,6 +127,10 @@ class MemoryEventLog:
         """See ``EventLog.head``."""
         return len(self._log.rows), self._last_leaf()
 
+    async def archived_references(self) -> tuple[int, set[bytes]]:
+        """See ``EventLog.archived_references``. Nothing is ever archived here."""
+        return 0, set()
+
     async def stream(
         self,
         where: EventFilter = EventFilter(),  # frozen

@@ -12,6 +12,7 @@ from triplane.adapters.postgres.ownerappend import append_within
 from triplane.adapters.postgres.roles import LOG_OWNER
 from triplane.audit.entry import format_time, prepare
 from triplane.audit.types import STAYING
+from triplane.domain.collection import SPEAKS_OF_BLOBS
 from triplane.domain.events import log_archived
 from triplane.errors import Conflict, Unavailable
 from triplane.failpoint import failpoint
@@ -22,7 +23,7 @@ _WRITER = "archive"
 _OPTIONS = "-c synchronous_commit=on -c default_transaction_isolation=read\\ committed"
 _BOUNDARY = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
 _HEAD = "SELECT size, leaf, time FROM log.heads WHERE origin = %s FOR UPDATE"
-_RECORD = "SELECT log.log_archive(%s, %s, %s, %s, %s, %s, %s)"
+_RECORD = "SELECT log.log_archive(%s, %s, %s, %s, %s, %s, %s, %s)"
 _STAYING = "SELECT count(*) FROM log.entries WHERE origin = %s AND seq >= %s AND seq < %s AND type = ANY (%s)"
 _REMOVE = "SELECT log.log_remove_archived(%s, %s, %s)"
 
@@ -73,7 +74,7 @@ class PostgresArchivist:
         with translated("record what is archived"), self._opened().transaction():
             # It copies a row for each entry, so before the head is taken: appends go on meanwhile.
             moment = format_time(now)
-            values = (self._origin, cut.upto, cut.root, cut.note, cut.size, cut.place, moment)
+            values = (self._origin, cut.upto, cut.root, cut.note, cut.size, cut.place, moment, sorted(SPEAKS_OF_BLOBS))
             self._one("record what is archived", _RECORD, values)
             counted = self._opened().execute(_STAYING, (self._origin, cut.first, cut.upto, sorted(STAYING))).fetchone()
             staying = 0 if counted is None else int(counted[0])

@@ -50,6 +50,10 @@ _GET = """
         SELECT seq, octets, leaf FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e ON true
     WHERE i.origin = %s AND i.id = ANY (%s)"""
 _ARCHIVE = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
+_ARCHIVED = """
+    SELECT coalesce(max(upto_seq), 0), coalesce(bool_and(references_kept), true) FROM log.archives WHERE origin = %s"""
+_NAMED = "SELECT digest FROM log.archived_references WHERE origin = %s AND digest > %s ORDER BY digest LIMIT %s"
+_NAMED_AT_ONCE = 50_000
 _HEAD = "SELECT size, leaf FROM log.heads WHERE origin = %s"
 _EPOCH = """
     SELECT coalesce((SELECT epoch FROM log.writers WHERE login = session_user AND writer = %s), 0)"""
@@ -155,6 +159,22 @@ class PostgresEventLog:
         if not rows:
             raise self._headless()
         return rows[0][0], rows[0][1].hex()
+
+    async def archived_references(self) -> tuple[int, set[bytes]]:
+        """See ``EventLog.archived_references``."""
+        rows = await self._rows("read what is archived", _ARCHIVED, (self.origin,))
+        upto, kept = rows[0]
+        if not kept:
+            raise Unavailable(
+                f"what the {upto} archived entries of {self.origin} name was not kept: they were archived by an "
+                "earlier version"
+            )
+        named: set[bytes] = set()
+        last = b""
+        while page := await self._rows("read what is archived", _NAMED, (self.origin, last, _NAMED_AT_ONCE)):
+            named.update(bytes(row[0]) for row in page)
+            last = bytes(page[-1][0])
+        return upto, named
 
     async def stream(
         self,

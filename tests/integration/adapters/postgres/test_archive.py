@@ -1,9 +1,11 @@
 """``triplane log archive`` on a real Postgres: entries leave, nothing that rests on them does."""
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +27,19 @@ from triplane.adapters.postgres.chunks import Chunk
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
+from triplane.audit.entry import event_id
 from triplane.audit.exported import verify_export
 from triplane.audit.merkle import inclusion_plan, verify_inclusion
-from triplane.audit.model import EventFilter
+from triplane.audit.model import EventBody, EventFilter, EventSubject, Recorded
 from triplane.audit.notekey import KeyRing
 from triplane.audit.subtrees import GrowingTree
 from triplane.audit.verifying import Segment, segment_of
 from triplane.cli.main import app
 from triplane.controllers.archiving import Archived, archive_log, first_since
+from triplane.controllers.collect import LogReferences
 from triplane.controllers.exporting import StoredLog
+from triplane.controllers.wholelog import whole_log
+from triplane.domain.collection import references_of
 from triplane.errors import Archived as ArchivedError
 from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
 
@@ -364,7 +370,7 @@ class _Passed:
 @pytest.mark.parametrize(
     "statement",
     [
-        pytest.param("SELECT log.log_archive('o', 256, '', '', 256, '', '')", id="record"),
+        pytest.param("SELECT log.log_archive('o', 256, '', '', 256, '', '', '{}')", id="record"),
         pytest.param("SELECT log.log_remove_archived('o', '{}', 1)", id="remove"),
         pytest.param("SELECT log.make_room(0, 1)", id="make partitions"),
     ],
@@ -379,7 +385,7 @@ async def test_15_the_owner_cannot_archive_what_no_checkpoint_vouches_for(world:
     with world.database.superuser() as admin:
         admin.execute("SET ROLE triplane_log_owner")
         with pytest.raises(psycopg.Error) as refused:
-            admin.execute("SELECT log.log_archive(%s, 256, '', '', 302, '', '')", (world.log.origin,))
+            admin.execute("SELECT log.log_archive(%s, 256, '', '', 302, '', '', '{}')", (world.log.origin,))
         assert refused.value.sqlstate == "TP006"
         with pytest.raises(psycopg.Error, match="append-only"):
             admin.execute("DELETE FROM log.entries WHERE seq < 256")
@@ -503,3 +509,88 @@ async def test_appends_go_on_while_the_archivist_copies(world: World) -> None:
         holder.rollback()
         assert (await archiving).upto == 256
     assert (await world.log.verify_chain()).ok
+
+
+def named(number: int, kind: str = "run.recorded") -> EventBody:
+    """An entry that names two blobs, one where blobs are listed and one in its data."""
+    digests = [f"sha256:{sha256(f'{number} {part}'.encode()).hexdigest()}" for part in ("blob", "data")]
+    uid = digests[0].replace(":", "-") if kind.startswith("blob.") else f"u-{number}"
+    subject = EventSubject(kind="Blob" if kind.startswith("blob.") else "AgentSession", namespace="", name="x", uid=uid)
+    return EventBody(
+        id=event_id(kind, uid, 1), type=kind, stream="system", actor="system", subject=subject,
+        data={"digest": digests[1]}, blobs=(digests[0],),
+    )  # fmt: skip
+
+
+async def test_the_collector_still_knows_what_archived_entries_name(world: World) -> None:
+    bodies = [named(n) for n in range(600)]
+    bodies[7] = named(7, "blob.quarantined")
+    await world.log.append(bodies)
+    entries = await world.log.query(limit=1000)
+    await world.sign()
+    await world.archive(512)
+    upto, kept = await world.log.archived_references()
+    assert upto == 512
+    assert kept == set(references_of(entries[:512]))
+    assert len(kept) == 2 * (512 - 2 - 1), "but for the first two entries, and the one that only speaks of a blob"
+    gathered = await LogReferences(world.log).gather()
+    assert gathered == set(references_of(await world.log.query(after=511, limit=1000))) | kept
+
+
+async def test_a_collector_that_has_read_on_learns_of_what_was_archived_behind_its_back(world: World) -> None:
+    await world.log.append([named(n) for n in range(300)])
+    references = LogReferences(world.log)
+    early = set(await references.gather())
+    await world.log.append([named(n) for n in range(300, 900)])
+    expected = set(references_of(await world.log.query(limit=1000)))
+    await world.sign()
+    await world.archive(768)
+    assert early < expected
+    assert await references.gather() == expected
+
+
+async def test_what_an_earlier_version_archived_names_nobody_knows_what(world: World) -> None:
+    await world.log.append([named(n) for n in range(600)])
+    await world.sign()
+    await world.archive(512)
+    with world.database.superuser() as admin:
+        admin.execute("ALTER TABLE log.archives DISABLE TRIGGER ALL")
+        admin.execute("UPDATE log.archives SET references_kept = false")
+    with pytest.raises(Unavailable, match="archived by an earlier version"):
+        await LogReferences(world.log).gather()
+
+
+async def test_the_graph_is_rebuilt_from_archive_and_log(world: World) -> None:
+    """As it was before anything was archived: the same entries in the same order."""
+    await world.log.append([body(n) for n in range(900)])
+    before = await world.log.query(limit=1000)
+    await world.sign()
+    await world.archive(768)
+    with pytest.raises(ArchivedError):
+        await world.log.query()
+    whole = await whole_log(world.log, lambda path: (world.folder / path).read_bytes(), world.trust)
+    pages: list[Recorded] = []
+    while page := await whole.query(after=pages[-1].seq if pages else -1, limit=300):
+        pages += page
+    assert pages[: len(before)] == before
+    only = EventFilter(types=frozenset({"principal.created", "log.archived"}))
+    assert [item.entry["type"] for item in await whole.query(only)] == ["principal.created", "log.archived"]
+
+
+async def test_an_archive_that_does_not_verify_or_reach_far_enough_rebuilds_nothing(world: World) -> None:
+    await world.log.append([body(n) for n in range(900)])
+    await world.sign()
+    await world.archive(512)
+    older = world.folder.with_name("older")
+    shutil.copytree(world.folder, older)
+    await world.log.append([body(n) for n in range(900, 1400)])
+    await world.sign()
+    await world.archive(1280)
+    with pytest.raises(Conflict, match="holds 902 entries, but 1280 are archived"):
+        await whole_log(world.log, lambda path: (older / path).read_bytes(), world.trust)
+    bundle = world.folder / "tile/entries/001"
+    octets = bundle.read_bytes()
+    bundle.chmod(0o600)
+    bundle.write_bytes(octets.replace(b'"v":1}', b'"v":2}', 1))
+    with pytest.raises(Corrupt, match="the archive does not verify: LeafHashMismatch at entry 256"):
+        await whole_log(world.log, lambda path: (world.folder / path).read_bytes(), world.trust)
