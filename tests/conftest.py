@@ -11,13 +11,12 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from tests.s3server import S3Server, running_s3
-from triplane.adapters.postgres.connection import ensure_passwords
+from triplane.adapters.postgres.connection import dsn, ensure_passwords
 from triplane.adapters.postgres.embedded import EmbeddedPostgres
 from triplane.adapters.postgres.migrate import migrate
-from triplane.adapters.postgres.roles import ensure_database, role_name
+from triplane.adapters.postgres.roles import ensure_database
 from triplane.settings import Settings
 
 pytest.register_assert_rewrite("triplane.conformance")
@@ -45,12 +44,7 @@ class Database:
 
     def dsn(self, login: str) -> str:
         """Connection string of ``operator``, ``gateway``, ``verifier``, ``migrator`` or ``superuser``."""
-        return make_conninfo(
-            self.server.embedded.dsn,
-            dbname=self.name,
-            user=role_name(login),
-            password=self.server.passwords[login],
-        )
+        return dsn(self.settings(), login)  # type: ignore[arg-type]
 
     def settings(self, **overrides: object) -> Settings:
         """Settings of a process that uses this database and the server's secrets folder."""
@@ -59,7 +53,12 @@ class Database:
 
     def superuser(self) -> psycopg.Connection:
         """A connection that may do anything, as an attacker with the disk would."""
-        return psycopg.connect(self.dsn("superuser"), autocommit=True)
+        return superuser(self.settings())
+
+
+def superuser(settings: Settings) -> psycopg.Connection:
+    """The same to the database of any installation."""
+    return psycopg.connect(dsn(settings, "superuser"), autocommit=True)  # type: ignore[arg-type]
 
 
 @contextmanager

@@ -12,10 +12,8 @@ from typing import Any
 
 import psycopg
 import pytest
+from tests.conftest import superuser
 from tests.e2e.stack import Stack, agent, graph, has, task
-
-from triplane.adapters.postgres.connection import ensure_passwords
-from triplane.adapters.postgres.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.e2e
 
@@ -42,10 +40,9 @@ def installed() -> Iterator[Stack]:
 
 
 @contextmanager
-def superuser(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+def unguarded(stack: Stack) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
     """Who can do anything in the database, triggers or not."""
-    server = EmbeddedPostgres(stack.settings.pg, ensure_passwords(stack.settings.secrets)["superuser"])
-    with psycopg.connect(server.dsn, dbname=stack.settings.database_name, autocommit=True) as connection:
+    with superuser(stack.settings) as connection:
         connection.execute("SET session_replication_role = replica")
         connection.execute("ALTER TABLE log.entries DISABLE TRIGGER ALL")
         yield connection
@@ -68,7 +65,7 @@ def condition(stack: Stack, verified: str) -> dict[str, str]:
 
 
 def test_an_altered_entry_is_told_to_admins_and_taken_back_once_it_is_mended(installed: Stack) -> None:
-    with superuser(installed) as hand:
+    with unguarded(installed) as hand:
         row = hand.execute("SELECT octets FROM log.entries WHERE seq = %s", (SEQUENCE,)).fetchone()
         assert row is not None
         forged = row[0].replace(b'"v":1}', b'"v":2}')

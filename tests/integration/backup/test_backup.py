@@ -5,8 +5,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from tests.conftest import Database
-from tests.integration.backup.world import Installation, body, opened, restore, signer, superuser
+from tests.conftest import Database, superuser
+from tests.integration.backup.world import Installation, body, opened, restore, signer
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from psycopg.conninfo import make_conninfo
 from tests.conftest import Database, PostgresServer, drop_database, new_database
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
@@ -18,7 +17,6 @@ from triplane.adapters.filesystem.contentstore import FilesystemContentStore
 from triplane.adapters.filesystem.signingkeys import Ed25519Signer
 from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
-from triplane.adapters.postgres.embedded import SUPERUSER
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.adapters.postgres.graphstore import PostgresGraphStore
 from triplane.adapters.postgres.roles import ensure_database
@@ -135,15 +133,6 @@ async def opened(settings: Settings, database: Database) -> AsyncIterator[Instal
 def signer() -> Ed25519Signer:
     """A new key."""
     return Ed25519Signer(Ed25519PrivateKey.generate())
-
-
-def superuser(settings: Settings) -> psycopg.Connection:
-    """A hand that may do anything to the database."""
-    password = (settings.secrets / "db_superuser").read_text().strip()
-    conninfo = make_conninfo(
-        host=settings.database_host, user=SUPERUSER, password=password, dbname=settings.database_name
-    )
-    return psycopg.connect(conninfo, autocommit=True)
 
 
 def settings_of(server: PostgresServer, home: Path, name: str) -> Settings:

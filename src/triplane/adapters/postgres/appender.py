@@ -93,7 +93,6 @@ class Appender:
         self._head: _Head | None = None
         self._oid = 0
         self._sent = False
-        self._tell_sent: Sent = lambda: None
         self._under_way: _Batch | None = None
         self._ahead: _Batch | None = None
 
@@ -111,12 +110,12 @@ class Appender:
         Raises ``Fenced``, ``Unavailable``, and ``Corrupt`` when the log's end is not what its head row says.
         """
         deadline = time.monotonic() + RETRY_SECONDS
-        self._sent, self._tell_sent = False, sent
+        self._sent = False
         attempt = 0
         while True:
             try:
                 async with asyncio.timeout(TRANSACTION_SECONDS):
-                    return await self._try(calls)
+                    return await self._try(calls, sent)
             except (Unavailable, TimeoutError) as error:
                 await self.close()
                 if time.monotonic() > deadline:
@@ -142,7 +141,7 @@ class Appender:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
 
-    async def _try(self, calls: list[Call]) -> Outcomes:
+    async def _try(self, calls: list[Call], sent: Sent) -> Outcomes:
         with translated("append to the log"):
             connection = await self._connected()
             ahead, self._ahead = self._ahead, None
@@ -151,12 +150,12 @@ class Appender:
                     batch = ahead
                 else:
                     batch = self._sealed(calls, arrange(calls, {}), self._head)
-                receipts = await self._append(connection, batch)
+                receipts = await self._append(connection, batch, sent)
                 if receipts is not None:
                     return batch.arrangement.outcomes(receipts)
-            return await self._locked(connection, calls)
+            return await self._locked(connection, calls, sent)
 
-    async def _locked(self, connection: _Connection, calls: list[Call]) -> Outcomes:
+    async def _locked(self, connection: _Connection, calls: list[Call], sent: Sent) -> Outcomes:
         """Take the head row, then decide what is new: nothing can change until the commit."""
         ids = list({body.id for call in calls for body in call})
         async with connection.pipeline():
@@ -172,7 +171,8 @@ class Appender:
         if not arrangement.fresh:
             await connection.execute("COMMIT")  # of nothing; after a ROLLBACK psycopg gives up prepared statements
             return arrangement.outcomes([])
-        receipts = await self._append(connection, self._sealed(calls, arrangement, _Head(*head)), transaction=True)
+        batch = self._sealed(calls, arrangement, _Head(*head))
+        receipts = await self._append(connection, batch, sent, transaction=True)
         if receipts is None:
             raise Corrupt(f"the head of {self._origin} moved under its lock: verify the log")
         return arrangement.outcomes(receipts)
@@ -185,7 +185,7 @@ class Appender:
         return _Batch(calls, arrangement, behind, head, leaves, encode_entries(fresh, self._oid))
 
     async def _append(
-        self, connection: _Connection, batch: _Batch, *, transaction: bool = False
+        self, connection: _Connection, batch: _Batch, sent: Sent, *, transaction: bool = False
     ) -> list[Receipt] | None:
         """Receipts of the batch, committed; None when the log does not end where it was sealed, or holds an id of
         it."""
@@ -194,7 +194,7 @@ class Appender:
         self._under_way, self._sent = batch, True
         failpoint("log.append.before_commit")
         try:
-            appended = await self._send(connection, batch, transaction=transaction)
+            appended = await self._send(connection, batch, sent, transaction=transaction)
         finally:
             self._under_way = None
         if not appended:
@@ -210,7 +210,7 @@ class Appender:
             )
         ]
 
-    async def _send(self, connection: _Connection, batch: _Batch, *, transaction: bool) -> bool:
+    async def _send(self, connection: _Connection, batch: _Batch, sent: Sent, *, transaction: bool) -> bool:
         values = (
             self._origin.encode(),
             self._writer.encode(),
@@ -221,7 +221,7 @@ class Appender:
             encode_hashes(batch.leaves),
         )
         try:
-            done = await execute_prepared(connection, _STATEMENT, values, self._tell_sent, then_commit=transaction)
+            done = await execute_prepared(connection, _STATEMENT, values, sent, then_commit=transaction)
         except psycopg.errors.UniqueViolation:
             if transaction:
                 raise

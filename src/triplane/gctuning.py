@@ -1,4 +1,4 @@
-"""The garbage collector of a process that serves for long."""
+"""How often the interpreter's garbage collector looks, in a process that serves for long."""
 
 import gc
 from typing import Final
