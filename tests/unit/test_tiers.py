@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.tiers import TIERS
+from tests.tiers import LANES, TIERS
 
 _MAIN = "import sys, pathlib; from tests.tiers import main; sys.exit(main([], pathlib.Path(sys.argv[1])))"
 _PASSES = "def test_it(): pass\n"
@@ -35,7 +35,11 @@ def root(tmp_path: Path) -> Path:
 def test_all_tiers_ran(root: Path) -> None:
     done = run_tiers(root)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert f"{len(TIERS)} passed" in done.stdout
+    for lane, tiers in LANES.items():
+        assert f"{len(tiers)} passed" in "".join(
+            line for line in done.stdout.splitlines() if line.startswith(f"{lane} | ")
+        )
+    assert sorted(TIERS) == sorted(tier for tiers in LANES.values() for tier in tiers)
     assert "tiers: unit 1, simulation 1, contract 1, integration 1, e2e 1, faults 1, attacks 1" in done.stdout
 
 
