@@ -12,11 +12,13 @@ import socket
 import subprocess
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from triplane.adapters.s3.bucket import S3Place
 from triplane.localcluster.build import find_go
@@ -47,6 +49,18 @@ class S3Server:
             secret_key=_KEYS[1],
             allow_http=True,
         )
+
+    def settings(self, **more: Any) -> dict[str, Any]:
+        """The settings of an installation whose blobs are in a part of the bucket that nobody else has."""
+        place = self.place(uuid.uuid4().hex)
+        return {
+            "content": f"s3://{BUCKET}/{place.prefix}",
+            "content_endpoint": place.endpoint,
+            "content_access_key": place.access_key,
+            "content_secret_key": place.secret_key,
+            "content_http": True,
+            **more,
+        }
 
 
 def ensure_server_program() -> Path:

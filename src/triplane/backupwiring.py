@@ -127,7 +127,7 @@ async def anchors(
         configured = f"file:{quote(str(settings.home.absolute()))}/anchor/checkpoint"
     kept = " ".join(item.uri for item in named(configured) if item.kind != "configmap")
     given = [_uri(place) for place in places]
-    for anchor in open_anchors(" ".join(dict.fromkeys([*kept.split(), *given])), None):
+    for anchor in open_anchors(" ".join(dict.fromkeys([*kept.split(), *given])), None, settings.secrets):
         held = await look(anchor, ledger)
         await anchor.close()
         if held.note is not None:

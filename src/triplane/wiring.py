@@ -281,7 +281,7 @@ def open_outside(settings: Settings, config_maps: ConfigMaps | None) -> Outside:
     return Outside(
         ledger=FolderLedger(settings.notary),
         keys=NotaryKeyFolder(settings.secrets),
-        anchors=tuple(open_anchors(named, config_maps)),
+        anchors=tuple(open_anchors(named, config_maps, settings.secrets)),
         witnesses=tuple(open_witnesses(settings.witnesses)),
     )
 

@@ -1,28 +1,15 @@
 """``TRIPLANE_CONTENT``: one place decides where blobs are, and refuses what cannot be one."""
 
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from tests.s3server import BUCKET, S3Server
+from tests.s3server import S3Server
 
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.settings import Settings
 from triplane.wiring import content_folder, open_content
-
-
-def bucket(server: S3Server, **more: Any) -> dict[str, Any]:
-    place = server.place(uuid.uuid4().hex)
-    return {
-        "content": f"s3://{BUCKET}/{place.prefix}",
-        "content_endpoint": place.endpoint,
-        "content_access_key": place.access_key,
-        "content_secret_key": place.secret_key,
-        "content_http": True,
-        **more,
-    }
 
 
 async def round_trip(settings: Settings) -> None:
@@ -53,7 +40,7 @@ async def test_a_folder_elsewhere(tmp_path: Path) -> None:
 
 
 async def test_a_bucket_with_its_secret_in_the_setting_or_in_a_file(s3_server: S3Server, tmp_path: Path) -> None:
-    values = bucket(s3_server)
+    values = s3_server.settings()
     settings = Settings(home=tmp_path, **values)
     assert content_folder(settings) is None
     assert values["content_secret_key"] not in repr(settings)
@@ -85,7 +72,7 @@ async def test_a_bucket_with_its_secret_in_the_setting_or_in_a_file(s3_server: S
 async def test_what_cannot_be_used_is_refused_with_what_to_do(
     s3_server: S3Server, tmp_path: Path, changes: dict[str, Any], error: type[TriplaneError], told: str
 ) -> None:
-    settings = Settings(home=tmp_path, **bucket(s3_server, **changes))
+    settings = Settings(home=tmp_path, **s3_server.settings(**changes))
     with pytest.raises(error, match=told):
         async with open_content(settings):
             pass

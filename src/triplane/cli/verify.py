@@ -118,7 +118,10 @@ def _kind_of(path: Path) -> Callable[[Given], list[str]]:
         return _entry
     if "\n\n\N{EM DASH} ".encode() in octets:
         return _checkpoint
-    raise InvalidInput(f"{path} is neither a .tlog-proof nor a checkpoint")
+    raise InvalidInput(
+        f"{path} is neither a .tlog-proof nor a checkpoint; signed statements, such as a lineage bundle, are checked "
+        "by `triplane attest verify`"
+    )
 
 
 def _entry(given: Given) -> list[str]:

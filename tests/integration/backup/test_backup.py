@@ -3,10 +3,12 @@
 import asyncio
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tests.conftest import Database, superuser
-from tests.integration.backup.world import Installation, body, opened, restore, signer
+from tests.conftest import Database, PostgresServer, superuser
+from tests.integration.backup.world import Installation, body, installation, nothing, opened, restore, signer
+from tests.s3server import S3Server
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore
@@ -18,38 +20,53 @@ from triplane.controllers.restore import Demands
 from triplane.domain.backup import encode
 from triplane.domain.events import blob_erased
 from triplane.errors import Conflict, Corrupt
+from triplane.ports import KeptContent
 from triplane.settings import Settings
 
 
-async def digests_of(store: FilesystemContentStore) -> list[str]:
+async def digests_of(store: KeptContent) -> list[str]:
     return [digest async for digest in store.list_digests()]
 
 
-async def test_what_is_restored_is_what_was_there(
-    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
-) -> None:
-    digests = await source.fill()
-    taken = await source.backup(tmp_path / "backups")
-    size, head = await source.log.head()
-    assert (taken.manifest.current.size, taken.manifest.current.head) == (size, head)
-    assert taken.copied == taken.manifest.blobs.count == len(digests)
+async def content_of(store: KeptContent, digest: str) -> bytes:
+    return b"".join([chunk async for chunk in store.resolve(digest)])
 
-    settings, database = empty
-    await restore(tmp_path / "backups", settings)
-    async with opened(settings, database) as restored:
-        assert restored.origin == source.origin
-        assert await restored.log.query(limit=10_000) == await source.log.query(limit=10_000)
-        found = await restored.log.verify_chain()
-        assert (found.ok, found.root) == (True, taken.manifest.current.root)
-        assert await restored.graph.find("Task", "team", "task-7") == await source.graph.find("Task", "team", "task-7")
-        assert await restored.graph.page_edges(None, 100) == await source.graph.page_edges(None, 100)
-        assert await restored.sessions.get("s1") == await source.sessions.get("s1")
-        assert await restored.sessions.cursor("consumer") == 7
-        assert await restored.sessions.owns_blob("team", digests[0])
-        assert await digests_of(restored.content) == sorted(digests)
-        # And it goes on: entries, sessions and their numbers.
-        await restored.work(100, 3)
-        assert (await restored.log.verify_chain()).count == size + 3
+
+@pytest.mark.parametrize(
+    ("there", "here"), [("folder", "folder"), ("bucket", "bucket"), ("folder", "bucket"), ("bucket", "folder")]
+)
+async def test_what_is_restored_is_what_was_there(
+    postgres_server: PostgresServer, s3_server: S3Server, tmp_path: Path, there: str, here: str
+) -> None:
+    kept = {"folder": dict[str, Any], "bucket": s3_server.settings}
+    async with installation(postgres_server, tmp_path / "home", **kept[there]()) as source:
+        digests = await source.fill()
+        taken = await source.backup(tmp_path / "backups")
+        size, head = await source.log.head()
+        assert (taken.manifest.current.size, taken.manifest.current.head) == (size, head)
+        assert taken.copied == taken.manifest.blobs.count == len(digests)
+        with nothing(postgres_server, tmp_path / "elsewhere", **kept[here]()) as (settings, database):
+            await restore(tmp_path / "backups", settings)
+            async with opened(settings, database) as restored:
+                await _is_the_same(source, restored, digests)
+                assert (await restored.log.verify_chain()).root == taken.manifest.current.root
+                # And it goes on: entries, sessions and their numbers.
+                await restored.work(100, 3)
+                assert (await restored.log.verify_chain()).count == size + 3
+
+
+async def _is_the_same(source: Installation, restored: Installation, digests: list[str]) -> None:
+    assert restored.origin == source.origin
+    assert await restored.log.query(limit=10_000) == await source.log.query(limit=10_000)
+    assert (await restored.log.verify_chain()).ok
+    assert await restored.graph.find("Task", "team", "task-7") == await source.graph.find("Task", "team", "task-7")
+    assert await restored.graph.page_edges(None, 100) == await source.graph.page_edges(None, 100)
+    assert await restored.sessions.get("s1") == await source.sessions.get("s1")
+    assert await restored.sessions.cursor("consumer") == 7
+    assert await restored.sessions.owns_blob("team", digests[0])
+    assert await digests_of(restored.content) == sorted(digests)
+    for digest in digests:
+        assert await content_of(restored.content, digest) == await content_of(source.content, digest)
 
 
 async def test_a_backup_is_of_one_instant_while_others_append_and_store(

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.conftest import Database, PostgresServer, drop_database, new_database
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
-from triplane.adapters.filesystem.contentstore import FilesystemContentStore
 from triplane.adapters.filesystem.signingkeys import Ed25519Signer
 from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
@@ -30,8 +30,9 @@ from triplane.backupwiring import open_sources, open_targets
 from triplane.controllers.backup import Backup, Taken
 from triplane.controllers.restore import Checked, Demands, Restore
 from triplane.domain.session import Offer
-from triplane.ports import Edge, GraphChange, ResourceRecord
+from triplane.ports import Edge, GraphChange, KeptContent, ResourceRecord
 from triplane.settings import Settings
+from triplane.wiring import open_content
 
 GRAPH = "3f0c9a6e-0000-4000-8000-000000000001"
 
@@ -63,7 +64,7 @@ class Installation:
     sessions: PostgresSessionStore
     graph: PostgresGraphStore
     checkpoints: PostgresCheckpointStore
-    content: FilesystemContentStore
+    content: KeptContent
 
     async def work(self, first: int, count: int) -> list[str]:
         """Appends so many entries, each of which names a blob of its own; the digests."""
@@ -115,15 +116,16 @@ async def opened(settings: Settings, database: Database) -> AsyncIterator[Instal
     sessions = PostgresSessionStore(pool)
     try:
         await open_pool(pool)
-        yield Installation(
-            settings,
-            log.origin,
-            log,
-            sessions,
-            PostgresGraphStore(pool),
-            PostgresCheckpointStore(pool, log.origin),
-            FilesystemContentStore(settings.cas),
-        )
+        async with open_content(settings) as content:
+            yield Installation(
+                settings,
+                log.origin,
+                log,
+                sessions,
+                PostgresGraphStore(pool),
+                PostgresCheckpointStore(pool, log.origin),
+                content,
+            )
     finally:
         await sessions.close()
         await pool.close()
@@ -135,34 +137,34 @@ def signer() -> Ed25519Signer:
     return Ed25519Signer(Ed25519PrivateKey.generate())
 
 
-def settings_of(server: PostgresServer, home: Path, name: str) -> Settings:
-    """Of a home with the server's passwords."""
+def settings_of(server: PostgresServer, home: Path, name: str, **content: Any) -> Settings:
+    """Of a home with the server's passwords; ``content``: where its blobs are, if not there."""
     (home / "secrets").mkdir(parents=True, exist_ok=True, mode=0o700)
     for path in (server.home / "secrets").glob("db_*"):
         shutil.copy(path, home / "secrets" / path.name)
-    return Settings(home=home, database_host=str(server.embedded.socket), database_name=name)
+    return Settings(home=home, database_host=str(server.embedded.socket), database_name=name, **content)
 
 
 @asynccontextmanager
-async def installation(server: PostgresServer, home: Path) -> AsyncIterator[Installation]:
+async def installation(server: PostgresServer, home: Path, **content: Any) -> AsyncIterator[Installation]:
     """A migrated one, empty."""
     database = new_database(server)
     try:
-        async with opened(settings_of(server, home, database.name), database) as made:
+        async with opened(settings_of(server, home, database.name, **content), database) as made:
             yield made
     finally:
         drop_database(database)
 
 
 @contextmanager
-def nothing(server: PostgresServer, home: Path) -> Iterator[tuple[Settings, Database]]:
+def nothing(server: PostgresServer, home: Path, **content: Any) -> Iterator[tuple[Settings, Database]]:
     """A database without anything, and a home without blobs."""
     name = f"r_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(server.embedded.dsn, autocommit=True) as admin:
         ensure_database(admin, name)
     database = Database(server, name, "")
     try:
-        yield settings_of(server, home, name), database
+        yield settings_of(server, home, name, **content), database
     finally:
         drop_database(database)
 

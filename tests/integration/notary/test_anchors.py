@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 import subprocess
 import threading
 from collections.abc import AsyncIterator
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from tests.integration.notary.test_witnesses import serving
 
+from triplane.adapters.anchors.authorization import FILE, authorization
 from triplane.adapters.anchors.configmap import ConfigMapAnchor
 from triplane.adapters.anchors.file import FileAnchor
 from triplane.adapters.anchors.git import GitAnchor
@@ -46,9 +48,13 @@ class Shelf:
         self.held: bytes | None = None
         self.status = 200
         self.methods: list[str] = []
+        self.authorized: str | None = None
+        """What the Authorization header must be, when it is asked for."""
 
     async def answer(self, request: Request) -> Response:
         self.methods.append(request.method)
+        if self.authorized is not None and request.headers.get("Authorization") != self.authorized:
+            return Response("who are you?", 401)
         if self.status != 200:
             return Response("because", self.status, {"Location": "https://elsewhere.example/"})
         if request.method == "GET":
@@ -196,6 +202,59 @@ async def test_a_service_that_only_takes_is_posted_to_and_never_read() -> None:
     assert (anchor.readable, shelf.held, shelf.methods) == (False, ONE, ["POST"])
 
 
+async def test_a_server_that_asks_who_writes_is_told_and_a_new_credential_needs_no_restart(tmp_path: Path) -> None:
+    shelf, credentials = Shelf(), tmp_path / FILE
+    async with shelf.serve() as url:
+        shelf.authorized = "Bearer one-two"
+        anchor = UrlAnchor(url, credentials)
+        with pytest.raises(Unavailable, match="answers 401 to GET"):
+            await anchor.read()
+        credentials.write_text(f"# ours\n{url}/deeper Bearer other\n\n{url}   Bearer one-two \n")
+        await anchor.write(ONE)
+        assert await anchor.read() == ONE
+        shelf.authorized = "Basic b25lOnR3bw=="
+        with pytest.raises(Forbidden, match="answers 401 to PUT"):
+            await anchor.write(TWO)
+        credentials.write_text(f"{url} Basic b25lOnR3bw==\n")
+        await anchor.write(TWO)
+        assert await anchor.read() == TWO
+        await anchor.close()
+
+
+async def test_a_credential_goes_to_no_other_url(tmp_path: Path) -> None:
+    shelf, credentials = Shelf(), tmp_path / FILE
+    shelf.authorized = "Bearer one-two"
+    async with shelf.serve() as url:
+        credentials.write_text(f"{url.removesuffix('/kept')}/other Bearer one-two\npost+{url} Bearer one-two\n")
+        anchor = UrlAnchor(url, credentials)
+        with pytest.raises(Forbidden, match="answers 401 to PUT"):
+            await anchor.write(ONE)
+        await anchor.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("https://h.example/p", "line 1: write the anchor's URI, a space", id="no value"),
+        pytest.param("\nhttps://h.example/p token-alone", "line 2: write the anchor's URI", id="no scheme"),
+        pytest.param("https://h.example/p Bearer a\x7fb", "line 1: write", id="a control character"),
+        pytest.param("https://h.example/p Bearer ä", "line 1: write", id="beyond ASCII"),
+        pytest.param("https://h.example/p Bearer secret\n" * 2, "2 lines for https://h.example/p", id="two lines"),
+    ],
+)
+def test_a_line_that_is_none_is_named_and_no_credential_is(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / FILE).write_text(text)
+    with pytest.raises(InvalidInput, match=re.escape(said)) as refused:
+        authorization(tmp_path / FILE, "https://h.example/p")
+    assert not {"token-alone", "secret", "ä"} & set(str(refused.value).split())
+
+
+def test_credentials_that_cannot_be_read_are_not_absent(tmp_path: Path) -> None:
+    (tmp_path / FILE).mkdir()
+    with pytest.raises(Unavailable, match="cannot be read"):
+        authorization(tmp_path / FILE, "https://h.example/p")
+
+
 async def test_a_server_that_is_not_there_is_out_of_reach() -> None:
     anchor = UrlAnchor("http://127.0.0.1:9/")
     with pytest.raises(Unavailable, match="does not answer"):
@@ -241,7 +300,7 @@ async def test_a_config_map_without_the_key_is_an_absent_anchor() -> None:
 
 def test_the_setting_names_anchors_of_every_kind(tmp_path: Path) -> None:
     text = f"file:{tmp_path}/a%20b git:{tmp_path}/r?branch=a/b&push=origin https://h.example/p post+https://h.example/q"
-    file, repo, url, post = open_anchors(text, None)
+    file, repo, url, post = open_anchors(text, None, tmp_path)
     assert [item.kind for item in (file, repo, url, post)] == ["file", "git", "url", "url"]
     assert named(f"file:{tmp_path}/a%20b")[0].path == tmp_path / "a b"
     assert (url.readable, post.readable) == (True, False)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from triplane.adapters.anchors.authorization import FILE
 from triplane.adapters.anchors.configmap import ConfigMapAnchor
 from triplane.adapters.anchors.file import FileAnchor
 from triplane.adapters.anchors.git import GitAnchor
@@ -53,18 +54,19 @@ def named(text: str) -> list[Named]:
     return found
 
 
-def open_anchors(text: str, config_maps: ConfigMaps | None) -> list[Anchor]:
-    """The anchors of this setting. Raises ``InvalidInput``; without ``config_maps`` no ConfigMap can be one."""
-    return [_opened(item, config_maps) for item in named(text)]
+def open_anchors(text: str, config_maps: ConfigMaps | None, secrets: Path) -> list[Anchor]:
+    """The anchors of this setting. Raises ``InvalidInput``; without ``config_maps`` no ConfigMap can be one.
+    ``secrets``: the folder with what URLs are to be given (``authorization.FILE``)."""
+    return [_opened(item, config_maps, secrets / FILE) for item in named(text)]
 
 
-def _opened(item: Named, config_maps: ConfigMaps | None) -> Anchor:
+def _opened(item: Named, config_maps: ConfigMaps | None, credentials: Path) -> Anchor:
     if item.kind == "file":
         return FileAnchor(item.path, item.uri)
     if item.kind == "git":
         return GitAnchor(item.path, item.uri, branch=item.branch, push=item.push)
     if item.kind == "url":
-        return UrlAnchor(item.uri)
+        return UrlAnchor(item.uri, credentials)
     if config_maps is None:
         raise InvalidInput(f"{item.uri}: no API server is known here; name a kubeconfig")
     return ConfigMapAnchor(config_maps, item.namespace, item.name)

@@ -3,12 +3,15 @@
 https, or http on this machine: over an open network anybody could answer with an older checkpoint.
 """
 
+import asyncio
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
+from triplane.adapters.anchors.authorization import authorization
 from triplane.audit.note import MAX_NOTE
 from triplane.errors import Forbidden, InvalidInput, Unavailable
 
@@ -24,9 +27,11 @@ class UrlAnchor:
     kind = "url"
     every_seconds = 0.0
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, credentials: Path | None = None) -> None:
+        """``credentials``: see ``authorization``. Raises ``InvalidInput``."""
         check_url(uri)
         self.uri = uri
+        self._credentials = credentials
         self.readable = not uri.startswith(POST)
         self._url = uri.removeprefix(POST)
         self._client: httpx.AsyncClient | None = None
@@ -35,7 +40,7 @@ class UrlAnchor:
         """See ``Anchor.read``."""
         octets = bytearray()
         try:
-            async with self._http().stream("GET", self._url) as answer:
+            async with self._http().stream("GET", self._url, headers=await self._headers()) as answer:
                 if answer.status_code in _ABSENT:
                     return None
                 if answer.status_code != httpx.codes.OK:
@@ -51,8 +56,9 @@ class UrlAnchor:
     async def write(self, note: bytes) -> None:
         """See ``Anchor.write``."""
         method = "PUT" if self.readable else "POST"
+        headers = await self._headers() | {"Content-Type": CONTENT_TYPE}
         try:
-            answer = await self._http().request(method, self._url, content=note, headers={"Content-Type": CONTENT_TYPE})
+            answer = await self._http().request(method, self._url, content=note, headers=headers)
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.uri} does not answer ({type(error).__name__}: {error})") from error
         if not answer.is_success:
@@ -64,6 +70,12 @@ class UrlAnchor:
         if self._client is not None:
             await self._client.aclose()
             self._client = None
+
+    async def _headers(self) -> dict[str, str]:
+        if self._credentials is None:
+            return {}
+        value = await asyncio.to_thread(authorization, self._credentials, self.uri)
+        return {} if value is None else {"Authorization": value}
 
     def _http(self) -> httpx.AsyncClient:
         if self._client is None:
