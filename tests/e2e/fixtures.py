@@ -28,8 +28,8 @@ from triplane.api.text import API_VERSION
 from triplane.localcluster.caller import Caller
 from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.controlplane import LocalCluster
+from triplane.localcluster.identity import send
 from triplane.localcluster.install import PEOPLE, PEOPLE_NAMESPACE, grant, install
-from triplane.localcluster.process import send
 from triplane.localcluster.services import admission
 from triplane.localcluster.webhook import address, install_webhook
 from triplane.settings import Settings

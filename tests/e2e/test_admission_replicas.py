@@ -22,7 +22,7 @@ from tests.e2e.objects import valid
 
 from triplane import endpoints
 from triplane.localcluster.certificates import SETTLED, Certificates
-from triplane.localcluster.process import send
+from triplane.localcluster.identity import send
 from triplane.localcluster.services import Service, admission
 from triplane.localcluster.webhook import address, install_webhook, keep_webhook, mark
 from triplane.settings import Settings

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.api import Api
 from tests.e2e.stack import Stack, agent, condition, graph, has, resource, task
 
-from triplane.localcluster.process import send
+from triplane.localcluster.identity import send
 from triplane.localcluster.services import admission
 
 pytestmark = [pytest.mark.e2e, pytest.mark.attacks]

@@ -10,7 +10,7 @@ from tests.faults.installation import Installation
 from tests.faults.invariants import explained, same_digests
 from tests.faults.plans import CLUSTER, LOG_GREW, Plan
 from tests.faults.witness import Witness, read_log, witnessing
-from triplane.localcluster.process import Identity, is_alive
+from triplane.localcluster.identity import Identity, is_alive
 
 CONVERGE_SECONDS = 60.0
 """After the kill, over and above what the whole work takes when nothing disturbs it."""

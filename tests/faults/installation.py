@@ -23,8 +23,9 @@ from triplane.localcluster.build import ensure_binaries
 from triplane.localcluster.certificates import Certificates
 from triplane.localcluster.controlplane import LocalCluster
 from triplane.localcluster.database import prepare
+from triplane.localcluster.identity import Identity, is_alive, send, session_members
 from triplane.localcluster.install import install
-from triplane.localcluster.process import Identity, ManagedProcess, is_alive, send, session_members
+from triplane.localcluster.process import ManagedProcess
 from triplane.localcluster.services import Service, services
 from triplane.localcluster.webhook import address, install_webhook
 from triplane.settings import Settings

@@ -1,9 +1,5 @@
-"""Processes that outlive the command that started them, and are never mistaken for another.
-
-A pid alone does not name a process: after it ends, the kernel gives the number to a stranger. So a pidfile
-holds the pid, its start time (proc(5), ``/proc/<pid>/stat`` field 22, clock ticks since boot) and the boot
-id; a signal is sent through a pidfd (pidfd_open(2)) whose process was compared with that record after it was
-opened. What cannot be matched is not signalled.
+"""Processes that outlive the command that started them, and are never mistaken for another: a pidfile holds the
+``Identity`` of each.
 
 Every process also carries ``TRIPLANE_HOME`` and ``SUPERVISED_AS`` in its environment: one whose starter was
 killed before it wrote the pidfile, and whatever a process leaves behind, is found by these marks.
@@ -16,133 +12,34 @@ import json
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from triplane.errors import Unavailable
 from triplane.localcluster.files import exclusive, private_directory, read_json, write_private
+from triplane.localcluster.identity import (
+    POLL_SECONDS,
+    Identity,
+    end,
+    identify,
+    is_alive,
+    is_ending,
+    pids,
+    reap,
+    send,
+    session_of,
+    wait_gone,
+)
 
 Probe = Callable[[], Awaitable[bool]]
 """Asks once whether a process serves; never raises."""
 
-_POLL_SECONDS = 0.05
+_END_SECONDS = 10.0
 _LOG_LIMIT = 16 * 2**20
 """A log larger than this is set aside as ``<name>.log.1`` when its process starts again."""
 _MARKS = ("TRIPLANE_HOME", "SUPERVISED_AS")
 _INHERITED = ("HOME", "LANG", "LC_ALL", "PATH", "PYTHONPATH", "SSL_CERT_DIR", "SSL_CERT_FILE", "TMPDIR", "TZ", "USER")
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """One process, told apart from every other that ever had its pid."""
-
-    pid: int
-    started: int
-    """Clock ticks since boot."""
-    boot: str
-    """The kernel's boot id."""
-
-
-def _stat(pid: int) -> list[str] | None:
-    """Fields 3 (state) and later of ``/proc/<pid>/stat``; None when there is no such process."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return text.rpartition(")")[2].split()  # the command name before it may contain anything
-
-
-def identify(pid: int) -> Identity | None:
-    """The process that has this pid now; None when there is none, or only a zombie."""
-    if (fields := _stat(pid)) is None or fields[0] in "ZX":
-        return None
-    return Identity(pid, int(fields[19]), Path("/proc/sys/kernel/random/boot_id").read_text().strip())
-
-
-def age_seconds(identity: Identity) -> float:
-    """How long ago it was started."""
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
-    return uptime - identity.started / os.sysconf("SC_CLK_TCK")
-
-
-def reap(pid: int) -> None:
-    """Collect ``pid``'s exit status if it is an ended child of ours."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitpid(pid, os.WNOHANG)
-
-
-def is_alive(identity: Identity) -> bool:
-    """True while exactly this process runs."""
-    reap(identity.pid)
-    return identify(identity.pid) == identity
-
-
-def send(identity: Identity, number: signal.Signals) -> bool:
-    """Signal exactly this process; False, and nobody signalled, when it is gone."""
-    try:
-        descriptor = os.pidfd_open(identity.pid)
-    except ProcessLookupError:
-        return False
-    try:
-        if identify(identity.pid) != identity:
-            return False
-        signal.pidfd_send_signal(descriptor, number)
-    except ProcessLookupError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
-def _session(pid: int) -> int | None:
-    fields = _stat(pid)
-    return None if fields is None else int(fields[3])
-
-
-def session_members(leader: Identity) -> list[Identity]:
-    """Living processes of the session that ``leader`` began (setsid(2)), itself left out."""
-    members = []
-    for pid in _pids():
-        if pid == leader.pid or _session(pid) != leader.pid:
-            continue
-        member = identify(pid)
-        if member is not None and member.started >= leader.started:
-            members.append(member)
-    return members
-
-
-async def end(identity: Identity, *, grace: float, first: signal.Signals = signal.SIGTERM) -> bool:
-    """TERM (or ``first``), ``grace`` seconds, KILL; returns when the process and its session are verified gone.
-
-    False if it was not running. Raises ``Unavailable`` if it survives KILL for 10 s (uninterruptible sleep).
-    """
-    if not is_alive(identity):
-        return False
-    send(identity, first)
-    # A stopped process would never see TERM.
-    send(identity, signal.SIGCONT)
-    await _wait_gone([identity], grace)
-    # The leader was alive a moment ago, so this session id cannot belong to strangers yet.
-    everyone = [identity, *session_members(identity)]
-    for process in everyone:
-        send(process, signal.SIGKILL)
-    if not await _wait_gone(everyone, 10.0):
-        raise Unavailable(f"process {identity.pid} does not end after SIGKILL; see `ps -o stat,wchan {identity.pid}`")
-    return True
-
-
-async def _wait_gone(processes: Sequence[Identity], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while any(is_alive(process) for process in processes):
-        if time.monotonic() >= deadline:
-            return False
-        await asyncio.sleep(_POLL_SECONDS)
-    return True
-
-
-def _pids() -> Iterator[int]:
-    return (int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def marks() -> dict[str, str]:
@@ -189,11 +86,9 @@ class ManagedProcess:
         return hashlib.sha256(json.dumps(started_with).encode()).hexdigest()
 
     def running(self) -> Identity | None:
-        """The living process of this name, whoever started it; None when there is none."""
-        identity = recorded(self.pidfile)
-        if identity is not None and is_alive(identity):
-            return identity
-        return self._unrecorded()
+        """The living process of this name, whoever started it; None when there is none, or it is ending."""
+        identity = self._living()
+        return None if identity is None or is_ending(identity) else identity
 
     def is_current(self) -> bool:
         """The running process was started with this very command line and environment."""
@@ -201,12 +96,14 @@ class ManagedProcess:
 
     def start(self) -> Identity:
         """Start it detached, in its own session, output appended to the log; no-op while it runs. Two callers
-        never start it twice. Raises ``Unavailable`` when the program cannot be executed."""
+        never start it twice, and one that is ending is gone before the next begins. Raises ``Unavailable`` when the
+        program cannot be executed, or the one before does not end."""
         private_directory(self.pidfile.parent)
         with exclusive(self.pidfile.with_name(f".{self.name}.starting")):
             return self.running() or self._spawn()
 
     def _spawn(self) -> Identity:
+        self._await_end()
         private_directory(self.log.parent)
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_LIMIT:
@@ -244,18 +141,18 @@ class ManagedProcess:
                 raise self.failure("ended before it was ready")
             if time.monotonic() >= deadline:
                 raise self.failure(f"was not ready within {seconds:.0f} s")
-            await asyncio.sleep(_POLL_SECONDS * 2)
+            await asyncio.sleep(POLL_SECONDS * 2)
 
     async def stop(self, *, at_once: bool = False) -> bool:
         """End it with all it started and wait until they are gone; False if nothing of it was running.
         ``at_once`` leaves it no time to clean up."""
-        identity = self.running()
+        identity = self._living()
         first, grace = (signal.SIGKILL, 10.0) if at_once else (self.stop_signal, self.grace)
         ended = identity is not None and await end(identity, grace=grace, first=first)
         left = self._marked()
         for process in left:
             send(process, signal.SIGKILL)
-        if not await _wait_gone(left, 10.0):
+        if not await wait_gone(left, 10.0):
             raise Unavailable(f"processes of {self.name} do not end after SIGKILL: {[p.pid for p in left]}")
         self.pidfile.unlink(missing_ok=True)
         return ended or bool(left)
@@ -264,13 +161,27 @@ class ManagedProcess:
         """An error that quotes the end of the log."""
         return Unavailable(f"{self.name} {what}; its log is {self.log}, the last lines:\n{tail(self.log)}")
 
+    def _living(self) -> Identity | None:
+        identity = recorded(self.pidfile)
+        return identity if identity is not None and is_alive(identity) else self._unrecorded()
+
+    def _await_end(self) -> None:
+        """Wait until the one before, which is ending, is gone."""
+        before, deadline = recorded(self.pidfile), time.monotonic() + _END_SECONDS
+        while before is not None and is_alive(before):
+            if time.monotonic() >= deadline:
+                raise Unavailable(
+                    f"{self.name} does not end, process {before.pid}: see `ps -o stat,wchan {before.pid}`"
+                )
+            time.sleep(POLL_SECONDS)
+
     def _record(self, identity: Identity) -> None:
         private_directory(self.pidfile.parent)
         write_private(self.pidfile, json.dumps({**asdict(identity), "fingerprint": self.fingerprint}) + "\n")
 
     def _unrecorded(self) -> Identity | None:
         """Our process whose starter died before it wrote the pidfile: the oldest marked session leader."""
-        leaders = [process for process in self._marked() if _session(process.pid) == process.pid]
+        leaders = [process for process in self._marked() if session_of(process.pid) == process.pid]
         if not leaders:
             return None
         oldest = min(leaders, key=lambda process: process.started)
@@ -281,7 +192,7 @@ class ManagedProcess:
         """Every living process of ours with the marks of this home and name."""
         marks = {f"{name}={self.env[name]}".encode() for name in _MARKS}
         found = []
-        for pid in _pids():
+        for pid in pids():
             identity = identify(pid)
             try:
                 folder = Path(f"/proc/{pid}")

@@ -20,7 +20,8 @@ from triplane import endpoints
 from triplane.localcluster import webhook
 from triplane.localcluster.caller import Caller
 from triplane.localcluster.certificates import Certificates
-from triplane.localcluster.process import ManagedProcess, Probe, age_seconds
+from triplane.localcluster.identity import age_seconds
+from triplane.localcluster.process import ManagedProcess, Probe
 from triplane.settings import Settings
 
 _COMMON = ("gateway_url", "lease_seconds", "log_level")

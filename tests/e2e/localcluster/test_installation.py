@@ -21,7 +21,7 @@ from triplane.errors import Unavailable
 from triplane.localcluster import installation
 from triplane.localcluster.apiserver import ApiServer
 from triplane.localcluster.controlplane import LocalCluster
-from triplane.localcluster.process import identify
+from triplane.localcluster.identity import identify
 from triplane.localcluster.webhook import address
 from triplane.settings import Settings
 

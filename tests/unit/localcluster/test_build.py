@@ -12,7 +12,7 @@ from triplane.errors import TriplaneError, Unavailable
 from triplane.localcluster import build
 from triplane.localcluster.build import PROGRAMS, build_key, ensure_binaries, find_go, go_candidates, required_go
 from triplane.localcluster.files import try_lock
-from triplane.localcluster.process import identify, is_alive
+from triplane.localcluster.identity import identify, is_alive
 
 FakeGo = Callable[..., Path]
 

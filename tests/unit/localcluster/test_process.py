@@ -14,16 +14,8 @@ from pathlib import Path
 import pytest
 
 from triplane.errors import Unavailable
-from triplane.localcluster.process import (
-    Identity,
-    ManagedProcess,
-    end,
-    identify,
-    is_alive,
-    recorded,
-    send,
-    tail,
-)
+from triplane.localcluster.identity import Identity, end, identify, is_alive, is_ending, send
+from triplane.localcluster.process import ManagedProcess, recorded, tail
 
 
 def managed(home: Path, program: str, **options: object) -> ManagedProcess:
@@ -223,6 +215,77 @@ async def test_one_that_is_frozen_is_woken_to_clean_up(tmp_path: Path) -> None:
     assert await child.stop()
     assert not is_alive(identity)
     assert cleaned.exists()
+
+
+async def test_one_that_is_killed_is_ending_from_then_on_and_gone_before_the_next_begins(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    child = managed(
+        tmp_path,
+        f"""
+        import pathlib, time
+        held = b"x" * (1 << 30)  # which takes the kernel a while to free
+        pathlib.Path({str(ready)!r}).write_text("yes\\n")
+        time.sleep(600)
+        """,
+    )
+    killed = child.start()
+    await said(ready)
+    try:
+        send(killed, signal.SIGKILL)
+        assert is_ending(killed) or not is_alive(killed)
+        following = child.start()
+        assert not is_alive(killed)
+        assert child.running() == following != killed
+    finally:
+        await child.stop(at_once=True)
+
+
+def first_thread_ends(ready: Path, seconds: float) -> str:
+    """A program that is a zombie of which a thread goes on for so long."""
+    return f"""
+        import ctypes, pathlib, threading, time
+        threading.Thread(target=time.sleep, args=({seconds},)).start()
+        pathlib.Path({str(ready)!r}).write_text("yes\\n")
+        ctypes.CDLL(None).pthread_exit(None)
+    """
+
+
+async def test_one_whose_first_thread_has_ended_still_holds_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ready = tmp_path / "ready"
+    child = managed(tmp_path, first_thread_ends(ready, 600))
+    identity = child.start()
+    await said(ready)
+    monkeypatch.setattr("triplane.localcluster.process._END_SECONDS", 0.0)
+    try:
+        async with asyncio.timeout(20):
+            while not is_ending(identity):
+                await asyncio.sleep(0.02)
+        assert is_alive(identity)
+        assert child.running() is None
+        assert not child.is_current()
+        with pytest.raises(Unavailable, match=f"worker does not end, process {identity.pid}"):
+            child.start()
+    finally:
+        assert await child.stop(at_once=True)
+    assert not is_alive(identity)
+
+
+async def test_the_next_one_begins_when_the_last_thread_has_ended(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    child = managed(tmp_path, first_thread_ends(ready, 1))
+    identity = child.start()
+    await said(ready)
+    try:
+        async with asyncio.timeout(20):
+            while not is_ending(identity):
+                await asyncio.sleep(0.02)
+        following = child.start()
+        assert following != identity
+        assert not is_alive(identity)
+    finally:
+        await child.stop(at_once=True)
 
 
 async def test_it_is_given_time_to_clean_up(tmp_path: Path) -> None:
