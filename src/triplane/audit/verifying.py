@@ -64,6 +64,9 @@ class Given:
     """Stop behind so many entries, a multiple of 256, if the log has more; it is then not compared with the head."""
     processes: int = 0
     """Worker processes for a backend that has use for them; 0 checks in a thread of this one."""
+    archived: Callable[[int], Sequence[bytes]] | None = None
+    """The octets of the 256 archived entries from this number on, verified: a backend that has archived entries holds
+    what it keeps of them against these."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from triplane.cli.connect import (
     settings,
 )
 from triplane.cli.output import Format, FormatOption, columns, emit, note, one_line
-from triplane.cli.trust import KeysOption, tiles_in, trust_of
+from triplane.cli.trust import NO_KEY, KeysOption, tiles_in, trust_of
 from triplane.errors import Archived, InvalidInput
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ async def _whole(log: "EventLog", archive: Path, keys: list[str] | None) -> "Eve
 
     trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
     if trust is None:
-        raise InvalidInput("whose signature is to be checked? No key of the log is readable here: give --key")
+        raise InvalidInput(NO_KEY)
     return await whole_log(log, tiles_in(archive), trust)
 
 

@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,14 +18,17 @@ import typer
 
 from triplane.cli.connect import settings
 from triplane.cli.output import Format, FormatOption, emit, note, one_line
-from triplane.cli.trust import KeysOption, read_file, trust_of
+from triplane.cli.trust import NO_KEY, KeysOption, read_file, tiles_in, trust_of
 from triplane.errors import InvalidInput
 
 if TYPE_CHECKING:
     from triplane.adapters.filesystem.verifystate import VerifyState
+    from triplane.audit.checkpoint import CheckpointTrust
     from triplane.audit.model import Verification
     from triplane.audit.verifying import Progress, TreeState
     from triplane.controllers.verify import Wanted
+    from triplane.controllers.wholelog import Archive
+    from triplane.ports import EventLog
     from triplane.settings import Settings
 
 _TELL_SECONDS = 1.0
@@ -54,6 +58,10 @@ def verify(
         list[Path] | None,
         typer.Option("--earlier", help="A signed checkpoint you kept, which the log must continue. May be repeated."),
     ] = None,
+    archive: Annotated[
+        Path | None,
+        typer.Option("--archive", metavar="DIR", help="Hold what is kept of archived entries against their archive."),
+    ] = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="Keep in this file how far it came, and go on from there.")
     ] = None,
@@ -67,6 +75,7 @@ def verify(
 
     The tree's root is compared with the latest published checkpoint and with those given: only that finds a log that
     was rewritten with all its hashes. Whose signature counts, --key says; without it, this installation's own keys.
+    Of archived entries leaf hashes are verified; their ids too with --archive, which is verified first.
     """
     from triplane.controllers.verify import Wanted
 
@@ -81,7 +90,7 @@ def verify(
     )
     shown = _Shown(progress)
     began = time.monotonic()
-    found = asyncio.run(_verify(settings(), wanted, state, jobs, shown))
+    found = asyncio.run(_verify(settings(), wanted, _Places(state, archive), jobs, shown))
     shown.end()
     document = wire(found)
     emit(document, output, lambda: typer.echo(sentence(document, time.monotonic() - began)))
@@ -132,11 +141,15 @@ def sentence(document: Mapping[str, Any], seconds: float) -> str:
     return f"chain verified: {document['count']} entries{begun}, root {root}{signed} ({seconds:.2f} s)"
 
 
-async def _verify(
-    current: "Settings", wanted: "Wanted", state: Path | None, jobs: int | None, shown: "_Shown"
-) -> "Verification":
-    from dataclasses import replace
+@dataclass(frozen=True, slots=True)
+class _Places:
+    state: Path | None
+    archive: Path | None
 
+
+async def _verify(
+    current: "Settings", wanted: "Wanted", places: _Places, jobs: int | None, shown: "_Shown"
+) -> "Verification":
     from triplane.adapters.filesystem.verifystate import VerifyState
     from triplane.controllers import verify as controller
     from triplane.wiring import open_verifier, own_trust
@@ -144,14 +157,25 @@ async def _verify(
     backends = await open_verifier(current)
     try:
         size, _ = await backends.log.head()
-        kept = None if state is None else VerifyState(state, current.secrets, backends.log.origin)
-        begun = kept.read() if kept is not None and wanted.behind is None else None
+        kept = None if places.state is None else VerifyState(places.state, current.secrets, backends.log.origin)
+        begun = kept.read() if kept is not None and wanted.behind is None and places.archive is None else None
         processes = jobs if jobs is not None else _cores() if size - (begun.size if begun else 0) >= _LARGE else 0
         trust = wanted.trust or own_trust(current, backends.log.origin)
-        asked = replace(wanted, state=begun, processes=processes, trust=trust)
+        archive = None if places.archive is None else await _archive(backends.log, places.archive, trust)
+        asked = replace(wanted, state=begun, processes=processes, trust=trust, archive=archive)
         return await controller.verify(backends.log, backends.checkpoints, asked, _teller(shown, kept))
     finally:
         await backends.close()
+
+
+async def _archive(log: "EventLog", folder: Path, trust: "CheckpointTrust | None") -> "Archive":
+    from triplane.controllers.wholelog import open_archive
+
+    if trust is None:
+        raise InvalidInput(NO_KEY)
+    opened = await open_archive(log, tiles_in(folder), trust)
+    note(f"the archive verifies; what is kept of its first {opened.size} entries is held against it")
+    return opened
 
 
 def _teller(shown: "_Shown", kept: "VerifyState | None") -> Callable[["Progress"], None]:

@@ -26,6 +26,7 @@ QuorumOption = Annotated[
     int | None, typer.Option("--quorum", help="So many of the witnesses; default: all.", min=0, show_default=False)
 ]
 
+NO_KEY = "whose signature is to be checked? No key of the log is readable here: give --key"
 _TILE_OCTETS = 1 << 25
 """More than 256 of the longest entries have."""
 

@@ -15,6 +15,7 @@ from triplane.audit.merkle import Node, root_plan
 from triplane.audit.model import Verification
 from triplane.audit.tiles import WIDTH
 from triplane.audit.verifying import Given, Progress, TreeState
+from triplane.controllers.wholelog import Archive
 from triplane.errors import Corrupt, InvalidInput, InvalidProof
 from triplane.ports import CheckpointStore, EventLog
 
@@ -37,6 +38,8 @@ class Wanted:
     state: TreeState | None = None
     """Where an earlier run stopped."""
     processes: int = 0
+    archive: Archive | None = None
+    """What was moved out of the log: what the log keeps of it is held against it."""
 
 
 async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, tell: Tell | None = None) -> Verification:
@@ -46,6 +49,13 @@ async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, te
     among them, that the trusted keys have not signed.
     """
     held = signed(wanted)
+    if wanted.archive is not None:
+        if wanted.first or wanted.last is not None or wanted.behind is not None or wanted.state is not None:
+            raise InvalidInput(
+                "an archive is compared when all is verified, from entry 0: leave out where to begin or end"
+            )
+        if not wanted.archive.size:
+            raise InvalidInput("nothing of this log is archived: there is nothing to hold against an archive")
     if wanted.trust is not None and (latest := await checkpoints.latest()) is not None:
         held.append(verify_checkpoint(latest, wanted.trust).checkpoint)
     if wanted.first or wanted.last is not None:
@@ -56,7 +66,8 @@ async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, te
         start = None
     else:
         start = await _start(checkpoints, wanted, held)
-    given = Given(start, tuple(dict.fromkeys(held)), tell, wanted.processes)
+    archived = None if wanted.archive is None else wanted.archive.entries
+    given = Given(start, tuple(dict.fromkeys(held)), tell, processes=wanted.processes, archived=archived)
     return await log.verify_chain(first=wanted.first, last=wanted.last, given=given)
 
 

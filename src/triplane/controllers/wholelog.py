@@ -1,7 +1,8 @@
 """The log together with its archive: what was moved there is read there. For what needs every entry once."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import orjson
 
@@ -19,13 +20,26 @@ Read = Callable[[str], bytes]
 """A file of the archive by its path. Raises ``NotFound``, ``InvalidInput``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What was moved out of a log: verified, and all of it."""
+
+    read: Read
+    size: int
+    """Entries that are archived. The folder may hold more."""
+
+    def entries(self, first: int) -> list[bytes]:
+        """The octets of the 256 entries of the bundle that begins with entry ``first``."""
+        tile = bundle_of(first, self.size)
+        return parse_bundle(self.read(tile.path), tile.width)
+
+
 class WholeLog(ForwardedLog):
     """``query`` begins at entry 0 again; all else is the log's own."""
 
-    def __init__(self, inner: EventLog, read: Read, size: int) -> None:
+    def __init__(self, inner: EventLog, archive: Archive) -> None:
         super().__init__(inner)
-        self._read = read
-        self._size = size
+        self._archive = archive
 
     async def append(self, bodies: Sequence[EventBody]) -> list[Receipt]:
         """See ``EventLog.append``."""
@@ -43,9 +57,8 @@ class WholeLog(ForwardedLog):
         if newest_first:
             raise InvalidInput("an archive is read from its beginning: ask for the oldest first")
         found: list[Recorded] = []
-        while after + 1 < self._size and len(found) < limit:
-            entries = await asyncio.to_thread(self._bundle, (after + 1) // WIDTH)
-            for recorded in entries:
+        while after + 1 < self._archive.size and len(found) < limit:
+            for recorded in await asyncio.to_thread(self._recorded, (after + 1) // WIDTH * WIDTH):
                 if recorded.seq > after and len(found) < limit:
                     after = recorded.seq
                     if where.matches(recorded):
@@ -54,18 +67,15 @@ class WholeLog(ForwardedLog):
             found += await self._inner.query(where, after=after, limit=limit - len(found))
         return found
 
-    def _bundle(self, number: int) -> list[Recorded]:
-        tile = bundle_of(number * WIDTH, self._size)
-        return list(_recorded(parse_bundle(self._read(tile.path), tile.width), number * WIDTH))
+    def _recorded(self, first: int) -> list[Recorded]:
+        return [
+            Recorded(seq, octets, leaf_hash(octets).hex(), orjson.loads(octets))
+            for seq, octets in enumerate(self._archive.entries(first), first)
+        ]
 
 
-def _recorded(entries: list[bytes], first: int) -> Iterator[Recorded]:
-    for seq, octets in enumerate(entries, first):
-        yield Recorded(seq, octets, leaf_hash(octets).hex(), orjson.loads(octets))
-
-
-async def whole_log(log: EventLog, read: Read, trust: CheckpointTrust) -> WholeLog:
-    """The log with the archive that ``read`` reads, once that was verified against its signed checkpoint.
+async def open_archive(log: EventLog, read: Read, trust: CheckpointTrust) -> Archive:
+    """The archive of this log that ``read`` reads, once it was verified against its signed checkpoint.
 
     Raises ``Corrupt`` when it does not verify, ``Conflict`` when it does not reach to where the log begins.
     """
@@ -79,4 +89,9 @@ async def whole_log(log: EventLog, read: Read, trust: CheckpointTrust) -> WholeL
         archived = gone.upto
     if verified.count < archived:
         raise Conflict(f"the archive holds {verified.count} entries, but {archived} are archived: name the whole of it")
-    return WholeLog(log, read, archived)
+    return Archive(read, archived)
+
+
+async def whole_log(log: EventLog, read: Read, trust: CheckpointTrust) -> WholeLog:
+    """The log with its archive: see ``open_archive``."""
+    return WholeLog(log, await open_archive(log, read, trust))

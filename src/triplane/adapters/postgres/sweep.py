@@ -18,6 +18,7 @@ from typing import Any, Final, LiteralString
 
 import psycopg
 
+from triplane.adapters.postgres.archivecheck import check_archived
 from triplane.adapters.postgres.checkers import Checkers
 from triplane.adapters.postgres.chunks import Chunk
 from triplane.adapters.postgres.stayed import check_stayed
@@ -154,7 +155,10 @@ class _Sweep:
             message = f"the leaf hashes of entries 0 to {upto - 1} lead to root {led}, archived were {root.hex()}"
             return broken_at(0, BreakReason.CHECKPOINT_MISMATCH, message)
         trunk.first, trunk.prev = upto, leaf.hex()
-        return await self._stayed(upto) and await self._stayed(upto)  # the first look may meet the end of an archiving
+        broken = await self._stayed(upto) and await self._stayed(upto)  # the first look may meet an archiving's end
+        if broken is None and self._asked.given.archived is not None:
+            broken = await check_archived(self._connection, self._origin, upto, self._asked.given.archived)
+        return broken
 
     async def _join_archived(self, rows: Sequence[tuple[Any, ...]]) -> Break | None:
         """Have the tree grow by these leaf hashes; the first that is missing, or the checkpoint that differs."""

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -37,8 +37,9 @@ from triplane.audit.verifying import Segment, segment_of
 from triplane.cli.main import app
 from triplane.controllers.archiving import Archived, archive_log, first_since
 from triplane.controllers.collect import LogReferences
-from triplane.controllers.exporting import StoredLog
-from triplane.controllers.wholelog import whole_log
+from triplane.controllers.exporting import StoredLog, export_log
+from triplane.controllers.verify import Wanted, verify
+from triplane.controllers.wholelog import open_archive, whole_log
 from triplane.domain.collection import references_of
 from triplane.errors import Archived as ArchivedError
 from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
@@ -594,3 +595,86 @@ async def test_an_archive_that_does_not_verify_or_reach_far_enough_rebuilds_noth
     bundle.write_bytes(octets.replace(b'"v":1}', b'"v":2}', 1))
     with pytest.raises(Corrupt, match="the archive does not verify: LeafHashMismatch at entry 256"):
         await whole_log(world.log, lambda path: (world.folder / path).read_bytes(), world.trust)
+
+
+async def archived(world: World) -> Wanted:
+    """Everything, held against the archive."""
+    opened = await open_archive(world.log, lambda path: (world.folder / path).read_bytes(), world.trust)
+    return Wanted(trust=world.trust, archive=opened)
+
+
+@pytest.mark.parametrize(
+    ("statement", "seq", "reason"),
+    [
+        pytest.param(
+            "DELETE FROM log.entry_ids WHERE seq = 300;"
+            "INSERT INTO log.entry_ids SELECT origin, 'run.recorded/other/1', 300, body_sha256 FROM log.entry_ids"
+            " WHERE seq = 301",
+            300,
+            "IdIndexMismatch",
+            id="another id in the place of one",
+        ),
+        pytest.param(
+            "UPDATE log.entry_ids SET body_sha256 = sha256('other') WHERE seq = 17", 17, "IdIndexMismatch", id="a body"
+        ),
+        pytest.param(
+            "UPDATE log.entry_ids SET seq = 19 WHERE seq = 18", 18, "IdIndexMismatch", id="the number of another"
+        ),
+        pytest.param(
+            "DELETE FROM log.archived_references WHERE digest = decode(repeat('cd', 32), 'hex')",
+            5,
+            "ProjectionMismatch",
+            id="what one names",
+        ),
+    ],
+)
+async def test_what_is_kept_of_archived_entries_is_held_against_the_archive(
+    world: World, statement: str, seq: int, reason: str
+) -> None:
+    await world.log.append([body(n, blobs=("sha256:" + "cd" * 32,) if n == 3 else ()) for n in range(900)])
+    await world.sign()
+    await world.archive(768)
+    assert (await verify(world.log, world.checkpoints, await archived(world))).ok
+    with world.database.superuser() as admin:
+        for table in ("entry_ids", "archived_references"):
+            admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        admin.execute(statement)  # type: ignore[arg-type]
+    assert (await world.log.verify_chain()).ok, "without the archive nobody can tell"
+    found = await verify(world.log, world.checkpoints, await archived(world))
+    assert found.broken is not None
+    assert (found.broken.seq, found.broken.reason) == (seq, reason)
+
+
+async def test_an_archive_is_compared_from_the_beginning_or_not_at_all(world: World) -> None:
+    await world.log.append([body(n) for n in range(900)])
+    await world.sign()
+    with pytest.raises(InvalidInput, match="nothing of this log is archived"):
+        with ExportFolder(world.folder) as target:
+            await export_log(StoredLog(world.log, world.checkpoints), target, world.trust)
+        await verify(world.log, world.checkpoints, await archived(world))
+    await world.archive(768)
+    for other in ({"first": 800}, {"last": 880}, {"behind": await world.checkpoints.latest()}):
+        with pytest.raises(InvalidInput, match="leave out where to begin or end"):
+            await verify(world.log, world.checkpoints, replace(await archived(world), **other))
+
+
+async def test_the_command_holds_the_log_against_its_archive(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    await world.log.append([body(n) for n in range(900)])
+    await world.sign()
+    await world.archive(768)
+    monkeypatch.setenv("TRIPLANE_HOME", str(world.database.server.home))
+    monkeypatch.setenv("TRIPLANE_DATABASE_NAME", world.database.name)
+    key = str(log_key(name=world.log.origin))
+
+    async def run(folder: Path) -> tuple[int, str]:
+        arguments = ["log", "verify", "--archive", str(folder), "--key", key]
+        result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+        return result.exit_code, f"{result.output}{result.exception or ''}"
+
+    code, said = await run(world.folder)
+    assert code == 0, said
+    assert "what is kept of its first 768 entries is held against it" in said
+    assert "chain verified: 135 entries from entry 768" in said
+    code, said = await run(world.folder / "nowhere")
+    assert code != 0
+    assert "the archive does not verify" in said

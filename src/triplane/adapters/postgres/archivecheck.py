@@ -1,0 +1,93 @@
+"""Is what the database keeps of archived entries what their archive says?
+
+Leaf hashes decide receipts and proofs, the id index whether an event is new, the references what the collector leaves
+alone. The leaf hashes lead to a signed root by themselves; the other two can only be held against the entries.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, LiteralString
+
+import psycopg
+
+from triplane.audit.chain import BreakReason, broken_at
+from triplane.audit.entry import open_entry
+from triplane.audit.merkle import leaf_hash
+from triplane.audit.model import Break, Recorded
+from triplane.audit.tiles import WIDTH
+from triplane.domain.collection import references_of
+
+_LEAVES: Final = "SELECT leaf FROM log.archived_entries WHERE origin = %s AND seq >= %s AND seq < %s ORDER BY seq"
+_IDS: Final = "SELECT id, seq, body_sha256 FROM log.entry_ids WHERE origin = %s AND id = ANY (%s)"
+_KNOWN: Final = "SELECT bool_and(references_kept) FROM log.archives WHERE origin = %s"
+_NAMED: Final = "SELECT digest FROM log.archived_references WHERE origin = %s AND digest = ANY (%s)"
+
+Connection = psycopg.AsyncConnection[tuple[Any, ...]]
+Entries = Callable[[int], Sequence[bytes]]
+"""The octets of the 256 archived entries from this number on; verified."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    seq: int
+    leaf: bytes
+    id: str
+    body: bytes
+    named: frozenset[bytes]
+
+
+async def check_archived(connection: Connection, origin: str, upto: int, entries: Entries) -> Break | None:
+    """The first thing wrong with what is kept of the entries before ``upto``; of the references, where an earlier
+    version did not keep them, nothing is said: the collector does not rely on them either."""
+    [(known,)] = await _rows(connection, _KNOWN, (origin,))
+    for first in range(0, upto, WIDTH):
+        expected = await asyncio.to_thread(_expected, first, entries)
+        leaves = await _rows(connection, _LEAVES, (origin, first, first + len(expected)))
+        indexed = {row[0]: row for row in await _rows(connection, _IDS, (origin, [one.id for one in expected]))}
+        named = sorted({digest for one in expected for digest in one.named})
+        kept = {row[0] for row in await _rows(connection, _NAMED, (origin, named))} if known else set(named)
+        if broken := _compared(expected, [row[0] for row in leaves], indexed, kept):
+            return broken
+    return None
+
+
+def _expected(first: int, entries: Entries) -> list[_Expected]:
+    found = []
+    for seq, one in enumerate(entries(first), first):
+        opened, leaf = open_entry(one), leaf_hash(one)
+        named = frozenset(references_of([Recorded(seq, one, leaf.hex(), opened.entry)]))
+        found.append(_Expected(seq, leaf, opened.entry["id"], opened.body_sha256, named))
+    return found
+
+
+def _compared(
+    expected: Sequence[_Expected],
+    leaves: Sequence[bytes],
+    indexed: Mapping[str, tuple[Any, ...]],
+    kept: set[bytes],
+) -> Break | None:
+    for number, one in enumerate(expected):
+        leaf = leaves[number] if number < len(leaves) else None
+        if leaf != one.leaf:
+            message = f"entry {one.seq} is archived; its leaf hash is {one.leaf.hex()} there, and another one here"
+            return broken_at(one.seq, BreakReason.LEAF_HASH_MISMATCH, message)
+        row = indexed.get(one.id)
+        if row != (one.id, one.seq, one.body):
+            holds = "" if row is None else f"; it names entry {row[1]}"
+            message = (
+                f"entry {one.seq} is archived; the id index does not hold {one.id} with this seq and body{holds}: "
+                "the same event could be appended once more"
+            )
+            return broken_at(one.seq, BreakReason.ID_INDEX_MISMATCH, message)
+        if missing := sorted(one.named - kept):
+            message = (
+                f"entry {one.seq} is archived and names sha256:{missing[0].hex()}, of which log.archived_references "
+                "does not know: it could be collected"
+            )
+            return broken_at(one.seq, BreakReason.PROJECTION_MISMATCH, message)
+    return None
+
+
+async def _rows(connection: Connection, statement: LiteralString, values: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return await (await connection.execute(statement, values, binary=True)).fetchall()
