@@ -133,6 +133,14 @@ async def test_what_is_killed_starts_again_and_down_leaves_nothing(settings: Set
     assert processes_of(settings.home) == []
     assert set((await pids(settings)).values()) == {None}
 
+    # What was stopped starts again: the webhook that etcd still holds, and that refuses while it is away, included.
+    await installation.up(settings, fsync=False)
+    assert (await installation.status(settings)).ready
+    async with LocalCluster(settings).api_server() as server:
+        await until_refused(server)
+    await installation.down(settings)
+    assert processes_of(settings.home) == []
+
 
 async def test_down_after_the_supervisor_was_killed_leaves_nothing(settings: Settings) -> None:
     await installation.up(settings, fsync=False)
