@@ -111,6 +111,8 @@ def verify(
         return
     if folder.is_dir():
         shown = read_bundle_folder(folder, trusted)
+        if shown.origin != shown.evidence.trust.origin:
+            raise InvalidInput(f"{thing} is of the log {shown.origin}, the keys of {shown.evidence.trust.origin}")
         if trusted is None:
             note("warning: the keys came with the folder: this shows that it fits together, not who signed it")
             note("  name keys you got elsewhere with --keys")

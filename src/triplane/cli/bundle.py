@@ -39,6 +39,8 @@ class Shown:
     artifact: Mapping[str, Any]
     """kind, namespace, name, uid, output."""
     evidence: Evidence
+    origin: str = ""
+    """Of which log a folder says that it is."""
 
 
 def write_bundle(folder: Path, shown: Shown, proofs: Mapping[int, bytes] = MappingProxyType({})) -> None:
@@ -80,8 +82,8 @@ def read_bundle_folder(folder: Path, keys: TrustBundle | None = None) -> Shown:
     said = _read_json(folder / "artifact.json")
     if not isinstance(said, dict) or said.get("format") != FORMAT or not isinstance(said.get("artifact"), dict):
         raise InvalidInput(f"{folder / 'artifact.json'} is not of format {FORMAT}")
-    uid, digest = said["artifact"].get("uid"), said.get("digest")
-    if not isinstance(uid, str) or not isinstance(digest, str):
+    uid, digest, origin = said["artifact"].get("uid"), said.get("digest"), said.get("origin")
+    if not isinstance(uid, str) or not isinstance(digest, str) or not isinstance(origin, str):
         raise InvalidInput(f"{folder / 'artifact.json'} does not say which artifact it is about")
     parse_digest(digest)
     envelopes = {}
@@ -100,7 +102,8 @@ def read_bundle_folder(folder: Path, keys: TrustBundle | None = None) -> Shown:
         named=named(said["artifact"]),
     )
     content = folder / "content"
-    return Shown(said["artifact"], evidence if not content.exists() else with_content(evidence, content, links=False))
+    whole = evidence if not content.exists() else with_content(evidence, content, links=False)
+    return Shown(said["artifact"], whole, origin)
 
 
 def is_bundle(folder: Path) -> bool:

@@ -139,7 +139,10 @@ def read_bundle_file(path: Path, keys: "TrustBundle | None" = None) -> Bundle:
     if trust is None:
         raise InvalidInput(f"{path} brings no keys: name those you trust with --keys")
     for artifact in sorted(artifacts, key=lambda line: line.get("wanted") is not True):
-        made.shown.append(_shown(path, artifact, entries, envelopes, trust))
+        shown = _shown(path, artifact, entries, envelopes, trust)
+        if shown.artifact["uid"] in {other.artifact["uid"] for other in made.shown}:
+            raise InvalidInput(f"{path} speaks twice for artifact {shown.artifact['uid']}: who counts them is misled")
+        made.shown.append(shown)
     return made
 
 

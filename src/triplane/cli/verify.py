@@ -148,7 +148,11 @@ def _artifact(given: Given) -> list[str]:
     from triplane.cli.bundle import read_bundle_folder, read_keys, read_proofs, with_content
 
     trusted = None if given.keys is None else read_keys(given.keys)
-    evidence = read_bundle_folder(given.path, trusted).evidence
+    shown = read_bundle_folder(given.path, trusted)
+    if shown.origin != given.trust.origin:
+        other = f"it says that it is of the log {shown.origin}, the key given is of {given.trust.origin}"
+        raise _Fails("OtherOrigin", f"{other}. {_KEEP}.")
+    evidence = shown.evidence
     if given.content is not None:
         evidence = with_content(evidence, given.content)
     signed, steps = verify_artifact(evidence, read_proofs(given.path), given.trust, trusted)
@@ -196,7 +200,10 @@ def _signed(given: Given, signed: "SignedCheckpoint") -> list[str]:
         when = datetime.fromtimestamp(item.timestamp or 0, UTC).isoformat()
         lines.append(f"cosigned by {item.key.name} at {when}")
     growths = [read_growth(octets) for octets in given.growths]
+    used = [verify_kept(checkpoint, octets, given.trust, growths) for _, octets in given.earlier]
+    for growth in growths:
+        if growth not in used:
+            given.refuse(f"{growth.old_size} entries, of which no checkpoint was kept or shown", consistency=True)
     for name, octets in given.earlier:
-        verify_kept(checkpoint, octets, given.trust, growths)
         lines.append(f"consistent with {name}: {parse_checkpoint(octets)[0].size} entries")
     return lines

@@ -52,6 +52,14 @@ async def test_a_folder_is_verified_by_the_keys_one_names(tmp_path: Path) -> Non
     assert "warning" not in said
 
 
+async def test_a_folder_of_one_log_is_not_verified_by_the_keys_of_another(tmp_path: Path) -> None:
+    folder = export(tmp_path / "bundle", await accepted())
+    said = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps({**said, "origin": "log.example/other"}))
+    code, told = run(folder)
+    assert (code, "is of the log log.example/other, the keys of" in told) == (2, True), told
+
+
 async def test_keys_that_came_along_are_used_with_a_warning(tmp_path: Path) -> None:
     code, said = run(export(tmp_path / "bundle", await accepted()))
     assert code == 0

@@ -82,6 +82,14 @@ def test_a_bundle_is_verified_by_the_keys_one_names(written: Path) -> None:
     assert "warning: the keys came with the file" in said
 
 
+def test_an_artifact_that_is_spoken_for_twice_is_not_counted_twice(written: Path) -> None:
+    lines = written.read_text().splitlines()
+    lines.append(next(line for line in lines if '"artifact"' in line).replace('"wanted":true', '"wanted":false'))
+    written.write_text("\n".join(lines))
+    code, said = run(written, "--keys", written.parent / "keys.json")
+    assert (code, "speaks twice for artifact" in said) == (2, True), said
+
+
 def test_the_order_of_lines_means_nothing_and_lines_of_others_are_passed_over(written: Path) -> None:
     lines = [*written.read_text().splitlines(), "no JSON", '{"payloadType": 1}', "[]", ""]
     random.Random(3).shuffle(lines)

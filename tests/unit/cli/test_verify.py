@@ -167,9 +167,24 @@ def test_a_kept_checkpoint_is_held_against_the_one_shown_whichever_is_older(
         code, said = run(bundle, "--earlier", earlier)
         assert code == 2, "nothing leads from one to the other: nothing is said of the log"
         assert f"triplane proof consistency {small} --to {large}" in said
-    asked = make_request(small, TRUE.growth(small, large), TRUE.signed(large))
-    code, said = run(bundle, "--earlier", earlier, "--consistency", placed(tmp_path / "growth", asked))
+    growth = placed(tmp_path / "growth", make_request(small, TRUE.growth(small, large), TRUE.signed(large)))
+    leads = ("--consistency", growth) if small != large else ()
+    code, said = run(bundle, "--earlier", earlier, *leads)
     assert (code, f"consistent with {earlier}: {kept} entries" in said) == (0, True), said
+
+
+@pytest.mark.parametrize(("kept", "small", "large"), [(20, 20, 20), (20, 9, 20), (9, 8, 20)])
+def test_a_proof_that_leads_from_none_of_what_was_kept_is_refused(
+    kept: int, small: int, large: int, tmp_path: Path
+) -> None:
+    """It would not be looked at, whatever is in it."""
+    more: list[Path | str] = ["--earlier", placed(tmp_path / "kept", TRUE.signed(kept))]
+    for number, size in enumerate((small, kept)):
+        if size != large or not number:
+            asked = make_request(size, TRUE.growth(size, large), TRUE.signed(large))
+            more += ["--consistency", placed(tmp_path / f"growth-{number}", asked)]
+    code, said = run(placed(tmp_path / "p", TRUE.bundle(13, 20)), *more)
+    assert (code, f"--consistency says nothing about {small} entries" in said) == (2, True), said
 
 
 @pytest.mark.parametrize(
@@ -391,6 +406,15 @@ async def test_an_artifact_is_verified_with_the_logs_key_alone(tmp_path: Path) -
     (folder / "content").write_bytes(b"another report")
     code, said = run(folder, key=it.key)
     assert (code, "step 10 (content)" in said) == (1, True), said
+
+
+async def test_an_artifact_that_says_that_it_is_of_another_log_is_refused(tmp_path: Path) -> None:
+    it = await made()
+    folder = it.write(tmp_path / "bundle")
+    said = json.loads((folder / "artifact.json").read_text())
+    (folder / "artifact.json").write_text(json.dumps({**said, "origin": "log.example/other"}))
+    code, told = run(folder, key=it.key)
+    assert (code, "NOT VERIFIED: OtherOrigin: it says that it is of the log log.example/other" in told) == (1, True)
 
 
 async def test_entries_that_are_not_in_the_log_speak_for_nothing(
