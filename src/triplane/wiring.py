@@ -286,6 +286,15 @@ def open_outside(settings: Settings, config_maps: ConfigMaps | None) -> Outside:
     )
 
 
+def check_outside(settings: Settings) -> None:
+    """Raise ``InvalidInput`` for anchors and witnesses that cannot be any, before something is started that would."""
+    from triplane.adapters.anchors.places import named  # noqa: PLC0415
+    from triplane.adapters.http.witness import open_witnesses  # noqa: PLC0415
+
+    named(settings.anchors or "")
+    open_witnesses(settings.witnesses)
+
+
 def own_trust(settings: Settings, origin: str) -> "CheckpointTrust | None":
     """Trust in this installation's own notary keys, for whoever may read its secrets; None where there are none. Good
     enough to find a change in the database; an outsider pins the key that was told on another way."""

@@ -30,6 +30,7 @@ from triplane.localcluster.state import Phase, SupervisorState, read_state
 from triplane.localcluster.supervisor import stop_all
 from triplane.localcluster.webhook import is_replica
 from triplane.settings import Settings
+from triplane.wiring import check_outside
 
 _FOLLOW_SECONDS = 0.1
 _SUPERVISOR_GRACE = 90.0
@@ -81,6 +82,7 @@ async def up(
     alone. Cancelled (Ctrl-C) or failed, nothing is left running, compilers included. Raises ``Unavailable`` or
     ``InvalidInput`` with the reason and the log to read.
     """
+    check_outside(settings)
     private_directory(settings.home)
     private_directory(settings.run)
     async with _cancelled_by_termination(), _exclusive(settings):

@@ -7,6 +7,8 @@ import pytest
 from pydantic import SecretStr
 
 from triplane import endpoints
+from triplane.errors import InvalidInput
+from triplane.localcluster.installation import up
 from triplane.localcluster.ports import free_port, is_free
 from triplane.localcluster.services import Service, postmaster_ready, services
 from triplane.settings import Settings
@@ -140,3 +142,19 @@ def test_every_setting_reaches_the_process_that_goes_by_it(tmp_path: Path) -> No
     environments = [service.process.env for service in services(settings)]
     heard = {name for name in told if any(f"TRIPLANE_{name.upper()}" in env for env in environments)}
     assert told - heard == set()
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"),
+    [
+        ("anchors", "ftp://keeper.example/c", "'ftp' is no kind of anchor"),
+        ("witnesses", "nonsense", "'nonsense' is no witness"),
+    ],
+)
+async def test_settings_that_cannot_work_are_refused_before_anything_is_started(
+    tmp_path: Path, setting: str, value: str, said: str
+) -> None:
+    home = tmp_path / "home"
+    with pytest.raises(InvalidInput, match=said):
+        await up(Settings(home=home, **{setting: value}))
+    assert not home.exists()
