@@ -15,7 +15,7 @@ from triplane.api.kinds import KINDS
 from triplane.errors import TriplaneError
 from triplane.operator.index import Index, version
 from triplane.operator.rewind import HighWater, rewound
-from triplane.ports import Clock, Cluster
+from triplane.ports import Clock, Cluster, Page
 
 log = structlog.get_logger(__name__)
 
@@ -114,22 +114,31 @@ class Sweep:
 
     async def _sweep(self, kind: str, *, first: bool) -> int:
         # The snapshot is taken before the LIST: what appears meanwhile is not mistaken for deleted.
-        known = dict(self._index.versions(kind))
+        before = self._index.versions(kind)
         floor = self._index.highest_version
-        items, listed_at = await self._cluster.list(kind, self._namespace)
-        await self._refuse_the_past(int(listed_at), floor)
+        unlisted: dict[str, Any] = {}
         repaired = 0
-        for item in items:
+        async for page in self._cluster.pages(kind, self._namespace):
+            await self._refuse_the_past(int(page.version), floor)
+            if page.first:
+                unlisted = dict(before)
+            repaired += self._compare(kind, page, unlisted, first=first)
+            del page  # not to be kept while the next one is read
+        for obj in unlisted.values():
+            if self._index.remove(obj) is not None:
+                repaired += 1
+                log.info("a deletion was seen by the sweep", kind=kind, **_where(obj))
+        return repaired
+
+    def _compare(self, kind: str, page: Page, unlisted: dict[str, Any], *, first: bool) -> int:
+        repaired = 0
+        for item in page.items:
             uid = item["metadata"]["uid"]
-            known.pop(uid, None)
+            unlisted.pop(uid, None)
             if self._index.observe(item) is not None:
                 repaired += 1
                 if not first:
                     self.overdue.listed(kind, uid, version(item), self._clock.monotonic())
-        for obj in known.values():
-            if self._index.remove(obj) is not None:
-                repaired += 1
-                log.info("a deletion was seen by the sweep", kind=kind, **_where(obj))
         return repaired
 
     async def _refuse_the_past(self, listed_at: int, floor: int) -> None:

@@ -19,6 +19,7 @@ from triplane.ports.cluster import Cluster as Cluster
 from triplane.ports.cluster import ConfigMaps as ConfigMaps
 from triplane.ports.cluster import KubeEvent as KubeEvent
 from triplane.ports.cluster import ObjectIndex as ObjectIndex
+from triplane.ports.cluster import Page as Page
 from triplane.ports.content import CollectorLease as CollectorLease
 from triplane.ports.content import ContentStore as ContentStore
 from triplane.ports.content import KeeperRole as KeeperRole

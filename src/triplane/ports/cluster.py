@@ -1,6 +1,6 @@
 """The API server, and the mirror of it that the operator keeps."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +17,17 @@ class KubeEvent:
     """Makes the Event's name deterministic: the same thing is told once."""
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A part of a LIST."""
+
+    items: Sequence[dict[str, Any]]
+    version: str
+    """The LIST's resourceVersion."""
+    first: bool
+    """A LIST begins, the first or one in place of what was shown so far."""
+
+
 class Cluster(Protocol):
     """The API server as the reconcilers see it. Objects are plain JSON mappings."""
 
@@ -26,6 +37,10 @@ class Cluster(Protocol):
 
     async def list(self, kind: str, namespace: str | None = None) -> tuple[Sequence[dict[str, Any]], str]:
         """An uncached, chunked LIST: items and the list's resourceVersion."""
+        ...
+
+    def pages(self, kind: str, namespace: str | None = None) -> AsyncIterator[Page]:
+        """As ``list``, with no more than a page of it in memory. A LIST that cannot be ended begins anew."""
         ...
 
     async def create(self, obj: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:

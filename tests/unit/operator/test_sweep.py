@@ -1,6 +1,6 @@
 """The sweep: repairs, spots late watches, and refuses to act on the past."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -12,20 +12,28 @@ from triplane.errors import Forbidden
 from triplane.operator.index import Change, Index
 from triplane.operator.rewind import HighWater, Rewound
 from triplane.operator.sweep import LATE_SECONDS, Overdue, Sweep
+from triplane.ports import Page
 
 
 class Lists:
-    """A cluster that answers LIST from a dictionary; ``during`` runs while a LIST is under way."""
+    """A cluster that answers LIST from a dictionary, one object a page; ``during`` runs while a LIST is under way."""
 
     def __init__(self) -> None:
         self.objects: dict[str, list[dict[str, Any]]] = {}
         self.version = 100
         self.during: Any = lambda kind: None
+        self.broken_off: dict[str, list[dict[str, Any]]] = {}
+        """First pages of LISTs that then had to begin again."""
 
-    async def list(self, kind: str, namespace: str | None = None) -> tuple[Sequence[dict[str, Any]], str]:
-        items, version = list(self.objects.get(kind, [])), self.version
+    async def pages(self, kind: str, namespace: str | None = None) -> AsyncIterator[Page]:
+        items, version = list(self.objects.get(kind, [])), str(self.version)
+        half = self.broken_off.get(kind)
+        if half is not None:
+            yield Page(half, version, first=True)
         self.during(kind)
-        return items, str(version)
+        yield Page(items[:1], version, first=True)
+        for item in items[1:]:
+            yield Page([item], version, first=False)
 
     async def get(self, kind: str, namespace: str, name: str) -> dict[str, Any]:
         return {"metadata": {"uid": "this-cluster"}}
@@ -60,6 +68,22 @@ async def test_what_the_list_lacks_is_gone() -> None:
     assert await sweep(index, lists).once() == 1
     assert index.get("Task", "team", "t") is None
     assert changes[-1].after is None
+
+
+async def test_what_is_on_a_later_page_is_not_gone() -> None:
+    index, lists = Index(), Lists()
+    lists.objects["Task"] = [make("Task", f"t{number}", uid=f"u{number}", rv=5) for number in range(3)]
+    assert await sweep(index, lists).once() == 3
+    assert await sweep(index, lists).once() == 0
+    assert index.counts()["Task"] == 3
+
+
+async def test_what_was_deleted_before_a_list_began_again_is_gone() -> None:
+    index, lists = Index(), Lists()
+    index.put(make("Task", "t", rv=5))
+    lists.broken_off["Task"] = [make("Task", "t", rv=5)]
+    assert await sweep(index, lists).once() == 1
+    assert index.get("Task", "team", "t") is None
 
 
 async def test_what_appears_while_the_list_is_under_way_is_not_mistaken_for_deleted() -> None:

@@ -2,7 +2,7 @@
 field manager."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from triplane.adapters.kube.transport import UNMETERED, Answer, ExpiredError, Me
 from triplane.api.kinds import KINDS
 from triplane.api.text import API_VERSION
 from triplane.errors import Conflict, Fenced, InvalidInput, NotFound, TriplaneError, Unavailable
-from triplane.ports import Clock, KubeEvent
+from triplane.ports import Clock, KubeEvent, Page
 
 log = structlog.get_logger(__name__)
 
-PAGE = 500
+PAGE = 200
+"""Objects of one page: parsed, a megabyte or two."""
 LIST_RESTARTS = 3
 CREATE_ROUNDS = 3
 EVENT_MESSAGE_LIMIT = 1024
@@ -69,27 +70,45 @@ class KubeCluster:
         return await self._lists((kind, namespace))
 
     async def _whole_list(self, key: tuple[str, str | None]) -> tuple[Sequence[Object], str]:
-        kind, namespace = key
+        whole: list[Object] = []
+        version = ""
+        async for page in self.pages(*key):
+            if page.first:
+                whole.clear()
+            whole += page.items
+            version = page.version
+        return whole, version
+
+    async def pages(self, kind: str, namespace: str | None = None) -> AsyncIterator[Page]:
         for _ in range(LIST_RESTARTS):
             try:
-                return await self._list(kind, namespace, PAGE)
+                async for page in self._pages(kind, namespace, PAGE):
+                    yield page
+                    del page  # not to be kept while the next one is read
             except ExpiredError:
                 log.info("a LIST outlived its continue token; it begins again", kind=kind)
+            else:
+                return
         # The collection changes faster than we can page through it: take it in one piece.
-        return await self._list(kind, namespace, 0)
+        async for page in self._pages(kind, namespace, 0):
+            yield page
 
-    async def _list(self, kind: str, namespace: str | None, page: int) -> tuple[Sequence[Object], str]:
-        items: list[Object] = []
-        query = {"limit": str(page)} if page else {}
+    async def _pages(self, kind: str, namespace: str | None, size: int) -> AsyncIterator[Page]:
+        query = {"limit": str(size)} if size else {}
         while True:
-            answer = await self._transport.request("GET", _path(kind, namespace), query=query, kind=kind)
-            if not answer.ok:
-                raise _missing_kind(answer, kind) or error_of(answer, f"listing {kind}")
-            items.extend(_whole(kind, item) for item in answer.body["items"])
-            following = answer.body["metadata"].get("continue")
+            page, following = await self._page(kind, namespace, query)
+            yield page
             if not following:
-                return items, answer.body["metadata"]["resourceVersion"]
+                return
+            del page
             query["continue"] = following
+
+    async def _page(self, kind: str, namespace: str | None, query: Mapping[str, str]) -> tuple[Page, str]:
+        answer = await self._transport.request("GET", _path(kind, namespace), query=query, kind=kind)
+        if not answer.ok:
+            raise _missing_kind(answer, kind) or error_of(answer, f"listing {kind}")
+        items, about = [_whole(kind, item) for item in answer.body["items"]], answer.body["metadata"]
+        return Page(items, about["resourceVersion"], "continue" not in query), about.get("continue") or ""
 
     async def create(self, obj: Mapping[str, Any]) -> tuple[Object, bool]:
         kind, metadata = obj["kind"], obj["metadata"]
