@@ -4,7 +4,7 @@ The chain is ceiling → Graph → Node → Task on one side and ceiling → Age
 sides may (design §3.4). Whatever is beyond is told with the object that sets the limit, and who can change that.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -33,6 +33,9 @@ from triplane.domain.toolcall import demanded_keys, within_reach
 
 INSTALLATION: Final = "the installation"
 
+Beneath = Callable[[Resolved, Authority | None], Resolved]
+Both = Callable[[Resolved, Resolved | None], tuple[Grant, str]]
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -44,6 +47,9 @@ class Holder:
     uid: str = ""
     requester: str | None = None
     """User name of who applied it, and so can change it."""
+
+
+_INSTALLATION: Final = Holder(INSTALLATION, "", None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +85,18 @@ class Refused:
         return f"{self.excess} ({self.limit_of}); {self.who} can change that"
 
 
-def links(ceiling: Ceiling, holders: Iterable[Holder]) -> tuple[Level, ...]:
+def links(ceiling: Ceiling, holders: Iterable[Holder], beneath: Beneath = resolve) -> tuple[Level, ...]:
     """The chain, the topmost first: the ceiling itself, then each object beneath the one before."""
-    found = [Level(Holder(INSTALLATION, "", None), ceiling.resolved)]
+    found = [Level(_INSTALLATION, ceiling.resolved)]
     for holder in holders:
-        found.append(Level(holder, resolve(found[-1].resolved, holder.authority)))
+        found.append(Level(holder, beneath(found[-1].resolved, holder.authority)))
     return tuple(found)
+
+
+def effective(work: Resolved, agent: Resolved | None) -> tuple[Grant, str]:
+    """What both sides may use, and its digest."""
+    grant = work.may_use if agent is None else meet(work.may_use, agent.may_use)
+    return grant, digest_of(grant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +117,24 @@ class Warrant:
         return self.agent[-1] if self.agent else None
 
 
-def warrant(ceiling: Ceiling, work: Sequence[Holder], agent: Holder | None) -> Warrant:
-    """What a session of that work by that Agent has; without an Agent, what any would have at most."""
-    chain = links(ceiling, work)
-    side = links(ceiling, [agent]) if agent is not None else ()
-    effective = chain[-1].resolved.may_use
-    if side:
-        effective = meet(effective, side[-1].resolved.may_use)
+def warrant(
+    ceiling: Ceiling,
+    work: Sequence[Holder],
+    agent: Holder | None,
+    *,
+    beneath: Beneath = resolve,
+    both: Both = effective,
+) -> Warrant:
+    """What a session of that work by that Agent has; without an Agent, what any would have at most. Who asks often
+    may remember what ``beneath`` (see ``resolve``) and ``both`` (see ``effective``) answer."""
+    chain = links(ceiling, work, beneath)
+    side = links(ceiling, [agent], beneath) if agent is not None else ()
+    grant, digest = both(chain[-1].resolved, side[-1].resolved if side else None)
     axes = set(ceiling.axes)
     for holder in (*work, *([agent] if agent is not None else [])):
         if holder.authority is not None:
             axes |= explicit(holder.authority.may_use) | explicit(holder.authority.may_delegate)
-    return Warrant(chain, side, effective, digest_of(effective), frozenset(axes))
+    return Warrant(chain, side, grant, digest, frozenset(axes))
 
 
 def demanded(
