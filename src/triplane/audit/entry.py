@@ -331,7 +331,7 @@ def _context(body: EventBody) -> Context:
         return _checked_context.__wrapped__(*values)
 
 
-@lru_cache(maxsize=4096)  # the objects of one workstream have the same few
+@lru_cache(maxsize=1024)  # the objects of one Task have the same few
 def _checked_context(
     actor: str,
     stream: str,

@@ -13,6 +13,7 @@ from typing import Any
 
 from triplane.api.kinds import KINDS
 from triplane.operator.fields import FIELDS, owner_uids
+from triplane.operator.shared import Shared
 
 Object = dict[str, Any]
 Name = tuple[str, str]
@@ -53,6 +54,7 @@ class Index:
         self._on_change = on_change
         self._objects: dict[str, dict[Name, Object]] = {kind: {} for kind in KINDS}
         self._by_uid: dict[str, Object] = {}
+        self._shared = Shared()
         self._tombstones: OrderedDict[str, None] = OrderedDict()
         self._fields: dict[tuple[str, str], defaultdict[str, set[Name]]] = {
             (kind, field): defaultdict(set) for kind in KINDS for field in (*FIELDS.get(kind, {}), "owner")
@@ -87,7 +89,7 @@ class Index:
         before = self._objects[kind].get(name)
         if before is not None and version(before) >= version(obj):
             return None
-        after = _slim(obj)
+        after = self._shared.of(_slim(obj))
         if before is not None and before["metadata"]["uid"] != uid:
             self._drop(kind, name, before)  # a successor exists, so the predecessor is gone
             self._on_change(Change(kind, before, None))

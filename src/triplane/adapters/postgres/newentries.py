@@ -33,7 +33,7 @@ def _joined(hashes: Iterable[bytes]) -> bytes:
     return b"".join([_HASH_LENGTH + item for item in hashes])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _context(context: Context) -> bytes:
     return _FIELDS + b"".join(_text(value) for value in context)
 
