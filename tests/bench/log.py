@@ -21,7 +21,7 @@ import psycopg
 from tests.bench import figures
 from tests.bench.figures import Figure
 from tests.conftest import Database, drop_database, new_database, running_server
-from triplane import gctuning
+from triplane import processmemory
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.entry import event_id, prepare, seal_all
 from triplane.audit.model import EventBody, EventSubject
@@ -220,7 +220,7 @@ async def measure(database: Database, repeat: int = REPEAT) -> list[Figure]:
     """All figures of appending. Whatever was appended must verify."""
     make_server_settled(database)
     log = await PostgresEventLog(database.dsn("operator"), writer="bench").open()
-    gctuning.settle()  # as every process that appends does
+    processmemory.settle()  # as every process that appends does
     ours: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
     plain: dict[int, list[float]] = {writers: [] for writers in (*WRITERS, IN_FLIGHT)}
     late: list[float] = []

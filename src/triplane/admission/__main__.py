@@ -13,7 +13,7 @@ from typing import Final
 import structlog
 import uvicorn
 
-from triplane import endpoints, gctuning
+from triplane import endpoints, processmemory
 from triplane.admission.app import create_app
 from triplane.admission.certificate import take_up_renewed
 from triplane.admission.endpoint import NAME, listening_socket, own_name, own_socket, url_of
@@ -60,7 +60,7 @@ async def serve(settings: Settings) -> None:
     with listening_socket(settings) as listener, own_socket(settings) as own:
 
         def announced() -> None:
-            gctuning.settle()  # the longest pauses came from looks at what stays for good
+            processmemory.settle()  # the longest pauses came from looks at what stays for good
             endpoints.announce(settings.run, NAME, url_of(listener))
             endpoints.announce(settings.run, own_name(settings.admission_replica), url_of(own))
             _log.info("the admission webhook serves", url=url_of(listener), replica=settings.admission_replica)

@@ -14,7 +14,7 @@ from typing import Final
 import structlog
 import uvicorn
 
-from triplane import endpoints, gctuning
+from triplane import endpoints, processmemory
 from triplane.domain.collection import Rules
 from triplane.errors import InvalidInput, TriplaneError, Unavailable
 from triplane.gateway.app import create_app
@@ -83,7 +83,7 @@ async def _serve_on(
     url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def announced() -> None:
-        gctuning.settle()
+        processmemory.settle()
         endpoints.announce(settings.run, NAME, url)
         _log.info("the gateway serves", url=url, origin=backends.log.origin)
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import structlog
 
-from triplane import endpoints, gctuning
+from triplane import endpoints, processmemory
 from triplane.adapters.cel.expressions import CelExpressions
 from triplane.adapters.cel.policies import CelPolicies
 from triplane.adapters.clock import SystemClock
@@ -139,7 +139,7 @@ async def _work(settings: Settings, planes: OperatorBackends, stop: asyncio.Even
                 settings, planes.log, planes.checkpoints, lambda: own_trust(settings, planes.log.origin), herald
             )
             expose_rescan(metrics, rescan)
-            gctuning.settle()
+            processmemory.settle()
             async with notarised(notary, stop), rescanning(rescan, clock):
                 await shell.run(reconcilers, stop)
         finally:
