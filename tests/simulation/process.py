@@ -14,8 +14,9 @@ from triplane.api.kinds import KINDS
 from triplane.controllers.key import Key
 from triplane.controllers.registry import Reconcilers
 from triplane.errors import Conflict, Fenced, TriplaneError
-from triplane.operator.dependents import concerned, finished
+from triplane.operator.dependents import concerned
 from triplane.operator.index import Change, Index
+from triplane.operator.settled import settled
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -212,7 +213,7 @@ class Operator:
                 self.enqueue(Key.of(session), 0.0)
 
     def resync(self, *, unfinished: bool = False) -> None:
-        """Look at everything once more, or at what is not finished."""
+        """Look at everything once more, or at what is not settled."""
         for obj in list(self.index.everything()):
-            if not (unfinished and finished(obj)):
+            if not (unfinished and settled(self.index, obj, self.reconcilers.has_seen, starting=False)):
                 self.enqueue(Key.of(obj), 0.0)

@@ -20,10 +20,12 @@ def settled(index: Index, obj: Object, has_seen: Callable[[Object], bool], *, st
     if not has_seen(obj):
         return False
     spec = obj.get("spec") or {}
-    if obj["kind"] == "Review":
-        # It changes nothing itself: its Task decides.
+    if obj["kind"] in ("AgentSession", "Review"):
         task = index.by_uid((spec.get("taskRef") or {}).get("uid", ""))
-        return task is None or finished(task)
+        if task is not None and not finished(task):
+            return False  # it may have given the session another run since that one ended
+        if obj["kind"] == "Review":
+            return True  # it changes nothing itself: its Task decides
     if starting and spec.get("ttlSecondsAfterFinished") is not None:
         return False
     return finished(obj) and _up_to_date(obj)

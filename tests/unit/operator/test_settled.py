@@ -56,3 +56,13 @@ def test_a_review_is_settled_with_its_task() -> None:
     assert not settled(index, review, lambda _: True, starting=True)
     index.put({**done(), "metadata": {**done()["metadata"], "resourceVersion": "2"}})
     assert settled(index, review, lambda _: True, starting=True)
+
+
+def test_a_session_that_ended_is_settled_with_its_task() -> None:
+    """Until then it may have been given another run, of which its status says nothing yet."""
+    index = Index()
+    session = done("AgentSession", "s", spec={"taskRef": {"name": "t", "uid": "uid-Task-t"}})
+    index.put(make("Task", "t", rv=1, status={}))
+    assert not settled(index, session, lambda _: True, starting=True)
+    index.put({**done(), "metadata": {**done()["metadata"], "resourceVersion": "2"}})
+    assert settled(index, session, lambda _: True, starting=True)
