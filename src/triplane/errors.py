@@ -10,6 +10,7 @@ TriplaneError
 ├── Conflict              the request contradicts what is recorded
 │   ├── IdReused          same event id, other body
 │   ├── SequenceGap       a record is not the next one
+│   ├── RolledBack        who asks has seen more entries than the log has
 │   └── PermitRefused     a claim without a valid permit
 ├── NotFound              nothing is recorded under that name
 │   ├── Archived          it is in the log, and was moved to the log's archive
@@ -77,6 +78,17 @@ class SequenceGap(Conflict):
     def __init__(self, message: str, *, expected: int) -> None:
         super().__init__(message)
         self.expected = expected
+
+
+class RolledBack(Conflict):
+    """Who asks has seen ``seen`` entries of a log that has only ``size``. A number is told once its entry is
+    committed, so nobody is ahead of the log that told it."""
+
+    def __init__(self, origin: str, *, seen: int, size: int) -> None:
+        super().__init__(
+            f"you have seen {seen} entries, the log {origin} has {size}: it was rolled back, or it is another log; "
+            "hold a checkpoint that you kept against it (`triplane verify`, `triplane log verify --earlier`)"
+        )
 
 
 class PermitRefused(Conflict):

@@ -20,6 +20,8 @@ _BY_REASON: dict[str, type[errors.TriplaneError]] = {
     "BlobQuarantined": errors.BlobQuarantined,
     "Conflict": errors.Conflict,
     "Corrupt": errors.Corrupt,
+    "Forbidden": errors.Forbidden,
+    "RolledBack": errors.Conflict,
 }
 """Reasons that say more than their status."""
 
@@ -97,10 +99,7 @@ class Gateway:
         with self._streaming(path, _given(query), method) as answer:
             for text in answer.iter_lines():
                 line = json.loads(text) if text.strip() else {}
-                if "error" in line:
-                    raise _BY_REASON.get(str(line["error"].get("reason")), errors.Unavailable)(
-                        str(line["error"].get("message"))
-                    )
+                _check_line(line)
                 ended = ended or "result" in line
                 if line and "working" not in line:
                     yield line
@@ -108,15 +107,19 @@ class Gateway:
             raise errors.Unavailable("the gateway stopped before the work was done; run it again")
 
     def lines(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """The objects of an NDJSON answer as they come; a stream that breaks off is ``Unavailable``."""
+        """The objects of an NDJSON answer as they come; a stream that breaks off is ``Unavailable``. Raises what the
+        answer says ended it."""
         with self._streaming(path, _given(query)) as answer:
-            for line in answer.iter_lines():
-                if line.strip():
-                    yield json.loads(line)
+            for text in answer.iter_lines():
+                if text.strip():
+                    line = json.loads(text)
+                    _check_line(line)
+                    yield line
 
     def events(self, path: str, *, last: int, **query: Any) -> Iterator[tuple[int, dict[str, Any] | None]]:
         """Server-Sent Events behind the one numbered ``last``: their numbers and data, which an event that only tells
-        how far the stream is has not. A stream that breaks off or falls silent is ``Unavailable``."""
+        how far the stream is has not. A stream that breaks off or falls silent is ``Unavailable``. Raises what the
+        answer says ended it."""
         headers = {"Accept": "text/event-stream", **({"Last-Event-ID": str(last)} if last >= 0 else {})}
         number, data = last, ""
         with self._streaming(path, _given(query), headers=headers, silence=_SILENCE_SECONDS) as answer:
@@ -127,7 +130,9 @@ class Gateway:
                 elif name == "data":
                     data = value
                 elif not line:
-                    yield number, json.loads(data) if data else None
+                    found = json.loads(data) if data else None
+                    _check_line(found or {})
+                    yield number, found
                     data = ""
 
     @contextmanager
@@ -171,9 +176,22 @@ def _check(answer: httpx.Response) -> None:
         return
     try:
         error = answer.json()["error"]
-        reason, message = str(error["reason"]), str(error["message"])
+        raise _error(error, answer.status_code, f"{error['message']}")
     except (ValueError, KeyError, TypeError):
-        reason, message = "", answer.text[:200] or answer.reason_phrase
+        said = answer.text[:200] or answer.reason_phrase
+    raise _error({}, answer.status_code, f"the gateway answered {answer.status_code}: {said}")
+
+
+def _check_line(line: dict[str, Any]) -> None:
+    """Raise the error with which an answer ended that had begun."""
+    if "error" in line:
+        raise _error(line["error"], 503, str(line["error"].get("message")))
+
+
+def _error(told: dict[str, Any], status: int, message: str) -> errors.TriplaneError:
+    reason = str(told.get("reason"))
+    if reason == "Archived":
+        return errors.Archived(message, upto=int(told["upto"]))
     by_code: dict[int, type[errors.TriplaneError]] = {
         400: errors.InvalidInput,
         401: errors.Forbidden,
@@ -185,5 +203,4 @@ def _check(answer: httpx.Response) -> None:
         422: errors.InvalidInput,
         503: errors.Unavailable,
     }
-    kind = _BY_REASON.get(reason) or by_code.get(answer.status_code, errors.Unavailable)
-    raise kind(message if reason else f"the gateway answered {answer.status_code}: {message}")
+    return (_BY_REASON.get(reason) or by_code.get(status, errors.Unavailable))(message)

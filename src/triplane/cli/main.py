@@ -1,6 +1,7 @@
 """``triplane``, which is also ``kubectl triplane``: the commands by noun, and one place where errors become exits.
 
-Exit codes: 0 done, 1 what was asked about is not well or not there, 2 wrong usage or nothing to talk to.
+Exit codes: 0 done, 1 what was asked about is not well or not there, 2 wrong usage, nothing to talk to, or what
+is needed to tell was archived.
 Commands import what they need when they run, so that help and completion answer at once.
 """
 
@@ -40,7 +41,7 @@ from triplane.cli import (
     why_denied,
     witness,
 )
-from triplane.errors import Forbidden, InvalidInput, TriplaneError, Unavailable
+from triplane.errors import Archived, Forbidden, InvalidInput, TriplaneError, Unavailable
 
 OK, NOT_WELL, CANNOT = 0, 1, 2
 INTERRUPTED = 130
@@ -63,8 +64,9 @@ class _App(typer.Typer):
 
 
 def exit_code(error: Exception) -> int:
-    """2 when the caller or the way there is at fault, 1 when the thing asked about is."""
-    return CANNOT if isinstance(error, InvalidInput | Unavailable | Forbidden) else NOT_WELL
+    """2 when the caller or the way there is at fault, or the answer lies in the archive; 1 when the thing asked about
+    is at fault."""
+    return CANNOT if isinstance(error, InvalidInput | Unavailable | Forbidden | Archived) else NOT_WELL
 
 
 def _sentence(error: Exception) -> str:

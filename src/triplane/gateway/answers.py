@@ -20,6 +20,7 @@ _STATUS: tuple[tuple[type[errors.TriplaneError], int], ...] = (
     (errors.InvalidInput, 422),
     (errors.Conflict, 409),
     (errors.BlobErased, 410),
+    (errors.Archived, 410),
     (errors.BlobQuarantined, 409),
     (errors.BlobLost, 409),
     (errors.NotFound, 404),
@@ -68,7 +69,13 @@ def error_answer(error: errors.TriplaneError) -> Response:
         headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else None
         return _answer(error.status, error.reason, str(error), error.extra, headers)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
-    extra = {"expected": error.expected} if isinstance(error, errors.SequenceGap) else {}
+    extra = (
+        {"expected": error.expected}
+        if isinstance(error, errors.SequenceGap)
+        else {"upto": error.upto}
+        if isinstance(error, errors.Archived)
+        else {}
+    )
     headers = {"Retry-After": "1"} if status == 503 else None
     return _answer(status, type(error).__name__, str(error), extra, headers)
 

@@ -17,8 +17,8 @@ from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from triplane.audit.model import EventFilter, Recorded
-from triplane.errors import TriplaneError
-from triplane.gateway.answers import malformed
+from triplane.errors import RolledBack, TriplaneError
+from triplane.gateway.answers import error_answer, malformed
 from triplane.gateway.auth import CallerDep, authenticate, require_person
 from triplane.gateway.log import After, Where, entry_document, log_access
 from triplane.gateway.state import Gateway, GatewayDep
@@ -47,13 +47,15 @@ async def stream(
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> Response:
-    """Matching entries behind ``after`` (or ``Last-Event-ID``, which a reconnecting browser sends), as they come. It
-    ends when the store is away: ask again from the last number seen."""
+    """Matching entries behind ``after`` (or ``Last-Event-ID``, which a reconnecting browser sends), as they come. What
+    cannot be served is refused before the answer begins; what ends it later, such as a store that is away, is told as
+    its last event or line."""
     person = await require_person(gateway, caller, log_access(where))
     if last_event_id:
         if not last_event_id.isascii() or not last_event_id.isdigit() or len(last_event_id) > 16:
             raise malformed(f"Last-Event-ID: {last_event_id[:40]!r} is no sequence number")
         after = int(last_event_id)
+    await _refuse_archived(gateway, where, after, await _size(gateway, after))
     slot = gateway.streams.one_more(person.username)
     slot.__enter__()
     events = EVENTS in accept
@@ -104,6 +106,7 @@ async def _chunks(
                 for recorded in found:
                     yield _event(recorded) if events else orjson.dumps(entry_document(recorded)) + b"\n"
                 if position == after and not await _rung(news, stopping):
+                    await _size(gateway, after)  # in the silence of a log that was rolled back
                     # An id without data: the reader resumes behind what did not match, and gets nothing.
                     yield b"id: %d\n\n" % after if events and after >= 0 else b":\n\n" if events else b"\n"
                 after = position
@@ -112,6 +115,8 @@ async def _chunks(
                     allowed = gateway.clock.monotonic()
     except TriplaneError as error:
         _log.info("a stream of the log ended", error=str(error))
+        told = bytes(error_answer(error).body)
+        yield b"event: error\ndata: %b\n\n" % told if events else told + b"\n"
     finally:
         stopping.cancel()
 
@@ -121,11 +126,28 @@ async def _next(gateway: Gateway, where: EventFilter, after: int) -> tuple[list[
     kept = gateway.tail.since(after)
     if kept is not None:
         return [recorded for recorded in kept[0] if where.matches(recorded)], kept[1]
-    size, _ = await gateway.backends.log.head()
-    if size <= after + 1:
+    size = await _size(gateway, after)
+    if size == after + 1:
         return [], after
     found = await gateway.backends.log.query(replace(where, before=size), after=after, limit=PAGE)
+    await _refuse_archived(gateway, where, after, size)  # behind the reading: what was archived meanwhile is not in it
     return found, found[-1].seq if len(found) == PAGE else size - 1
+
+
+async def _size(gateway: Gateway, after: int) -> int:
+    """Of the log. Raises ``RolledBack`` when it does not reach to the reader."""
+    log = gateway.backends.log
+    size, _ = await log.head()
+    if after >= size:
+        raise RolledBack(log.origin, seen=after + 1, size=size)
+    return size
+
+
+async def _refuse_archived(gateway: Gateway, where: EventFilter, after: int, size: int) -> None:
+    """Raises ``Archived`` when what comes next is not here. The history of a subject begins with what is here; a
+    stream of it would hide from its reader that something is missing."""
+    if size > after + 1:
+        await gateway.backends.log.query(EventFilter(types=where.types, before=after + 2), after=after, limit=1)
 
 
 async def _rung(news: asyncio.Event, stopping: "asyncio.Future[Any]") -> bool:

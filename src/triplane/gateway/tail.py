@@ -64,11 +64,11 @@ class Tail:
 
     def since(self, after: int) -> tuple[list[Recorded], int] | None:
         """All entries behind ``after`` that are there, and the number of the last; None when they reach further back
-        than what is kept, or nothing is known now."""
-        if not self._live or after + 1 < self._first:
+        than what is kept, or nothing is known now, not even of entry ``after``."""
+        last = self._first + len(self._kept) - 1
+        if not self._live or not self._first <= after + 1 <= last + 1:
             return None
-        found = list(islice(self._kept, after + 1 - self._first, None))
-        return found, max(after, self._first + len(self._kept) - 1)
+        return list(islice(self._kept, after + 1 - self._first, None)), last
 
     async def _read(self, log: EventLog) -> None:
         while self._task is asyncio.current_task():

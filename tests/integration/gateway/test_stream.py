@@ -15,8 +15,10 @@ from tests.contract.test_event_log import body
 from tests.integration.gateway.fake_apiserver import ALICE, BOB, FakeApiServer
 from tests.integration.gateway.world import World, running
 
+from triplane.audit.model import EventFilter, Recorded
 from triplane.cli.gateway import Gateway as Client
 from triplane.cli.log_tail import followed
+from triplane.errors import Archived
 from triplane.gateway import stream, tail
 from triplane.wiring import GatewayBackends
 
@@ -227,6 +229,68 @@ async def test_a_stream_ends_when_the_right_to_it_is_taken_away(
         with pytest.raises(EOFError):
             while True:
                 await reader.event()
+
+
+@pytest.mark.parametrize("headers", [{}, EVENTS], ids=["NDJSON", "events"])
+@pytest.mark.parametrize("where", ["after", "last-event-id"])
+async def test_a_reader_that_has_seen_more_than_there_is_is_refused(
+    world: World, headers: dict[str, str], where: str
+) -> None:
+    await append(world, 0, 3)
+    asked = {**headers, **({"Last-Event-ID": "5"} if where == "last-event-id" else {})}
+    query = "?after=5" if where == "after" else ""
+    answer = await world.client.get(
+        f"{world.url}/v1/log/stream{query}", headers={**asked, "Authorization": f"Bearer {ALICE}"}
+    )
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (409, "RolledBack")
+    assert "you have seen 6 entries, the log" in answer.json()["error"]["message"]
+    assert "has 5" in answer.json()["error"]["message"]
+    async with following(world, "?after=4") as reader:  # all there is, and no more
+        await append(world, 3, 1)
+        assert (await reader.event())["seq"] == 5
+
+
+async def test_a_log_that_is_rolled_back_under_its_readers_is_told_to_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.05)
+    await append(world, 0, 5)
+    async with following(world) as reader:
+        for _ in range(7):
+            await reader.event()
+        del world.backends.log.shared.rows[4:]  # type: ignore[attr-defined]
+        said = await reader.event()
+        assert said["error"]["reason"] == "RolledBack"
+        with pytest.raises(EOFError):
+            await reader.event()
+
+
+async def test_what_ends_a_stream_is_its_last_line_and_the_commands_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await append(world, 0, 200)
+    log = world.backends.log
+    query = log.query
+
+    async def overtaken(where: EventFilter = EventFilter(), *, after: int = -1, **options: Any) -> list[Recorded]:
+        if after >= stream.PAGE - 1:
+            raise Archived("entries 0 to 127 are archived at /archive", upto=128)
+        return await query(where, after=after, **options)
+
+    monkeypatch.setattr(log, "query", overtaken)
+    monkeypatch.setattr(world.gateway.tail, "since", lambda _after: None)
+
+    def read(*, events: bool) -> list[int]:
+        found: list[int] = []
+        with Client(world.url, ALICE) as opened:
+            items = followed(opened, {}, -1) if events else opened.lines("/v1/log/stream")
+            with pytest.raises(Archived, match="archived at /archive") as ended:
+                found.extend(item["seq"] for item in items)
+        assert ended.value.upto == 128
+        return found
+
+    for events in (True, False):
+        assert await asyncio.to_thread(read, events=events) == list(range(stream.PAGE))
 
 
 async def test_the_command_line_follows_from_the_last_entry_it_saw(world: World) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -13,29 +13,24 @@ import psycopg
 import pytest
 from tests.conftest import Database
 from tests.contract.test_event_log import body
-from tests.unit.audit.notary import LOG, log_key
+from tests.integration.archiveworld import World, archiving
+from tests.unit.audit.notary import log_key
 from typer.testing import CliRunner
 
 from triplane.adapters.filesystem.exportfolder import ExportFolder
 from triplane.adapters.filesystem.notarykeys import NotaryKeyFolder
 from triplane.adapters.postgres import archivist as archivist_module
 from triplane.adapters.postgres import sweep as sweep_module
-from triplane.adapters.postgres.archivist import PostgresArchivist
 from triplane.adapters.postgres.checkers import Checkers
-from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.chunks import Chunk
-from triplane.adapters.postgres.connection import make_pool, open_pool
-from triplane.adapters.postgres.eventlog import PostgresEventLog
-from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
+from triplane.audit.checkpoint import Checkpoint, sign_checkpoint
 from triplane.audit.entry import event_id
 from triplane.audit.exported import verify_export
 from triplane.audit.merkle import inclusion_plan, verify_inclusion
 from triplane.audit.model import EventBody, EventFilter, EventSubject, Recorded
-from triplane.audit.notekey import KeyRing
-from triplane.audit.subtrees import GrowingTree
 from triplane.audit.verifying import Segment, segment_of
 from triplane.cli.main import app
-from triplane.controllers.archiving import Archived, archive_log, first_since
+from triplane.controllers.archiving import first_since
 from triplane.controllers.collect import LogReferences
 from triplane.controllers.exporting import StoredLog, export_log
 from triplane.controllers.verify import Wanted, verify
@@ -44,91 +39,11 @@ from triplane.domain.collection import references_of
 from triplane.errors import Archived as ArchivedError
 from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
 
-NOW = datetime.now(UTC)
-
-
-@dataclass
-class World:
-    """A log with small partitions, and what archives it."""
-
-    database: Database
-    log: PostgresEventLog
-    checkpoints: PostgresCheckpointStore
-    archivist: PostgresArchivist
-    folder: Path
-
-    @property
-    def trust(self) -> CheckpointTrust:
-        return CheckpointTrust(self.log.origin, KeyRing([log_key(name=self.log.origin)]))
-
-    async def sign(self) -> None:
-        """Publish a checkpoint of all that is there."""
-        tree = GrowingTree()
-        with self.database.superuser() as admin:
-            for (leaf,) in admin.execute(
-                "SELECT leaf FROM (SELECT seq, leaf FROM log.entries UNION SELECT seq, leaf FROM log.archived_entries)"
-                " ORDER BY seq"
-            ):
-                tree.add(leaf)
-        await self.checkpoints.keep(tree.completed)
-        checkpoint = Checkpoint(self.log.origin, tree.size, tree.root())
-        await self.checkpoints.publish(sign_checkpoint(checkpoint, self.log.origin, [LOG]))
-
-    async def archive(self, before: int) -> Archived:
-        with ExportFolder(self.folder) as target:
-            return await archive_log(
-                StoredLog(self.log, self.checkpoints),
-                target,
-                self.archivist,
-                self.trust,
-                before=before,
-                place=str(self.folder),
-                now=NOW,
-            )
-
-    def partitions(self) -> list[str]:
-        with self.database.superuser() as admin:
-            return [
-                row[0]
-                for row in admin.execute(
-                    "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'log.entries'::regclass"
-                    " ORDER BY pg_inherits.inhrelid"
-                )
-            ]
-
-    def rows(self) -> tuple[int, int]:
-        """Lowest number and count of what is in the database, but for what stays."""
-        with self.database.superuser() as admin:
-            found = admin.execute(
-                "SELECT min(seq), count(*) FROM log.entries WHERE type NOT IN"
-                " ('origin.created', 'principal.created', 'log.archived')"
-            ).fetchone()
-        assert found is not None
-        return found[0], found[1]
-
 
 @pytest.fixture
 async def world(database: Database, tmp_path: Path) -> AsyncIterator[World]:
-    with database.superuser() as admin:
-        admin.execute(
-            "CREATE OR REPLACE FUNCTION log.partition_entries() RETURNS bigint LANGUAGE sql IMMUTABLE RETURN 512"
-        )
-        admin.execute("ALTER TABLE log.entries DETACH PARTITION log.entries_0")
-        admin.execute("ALTER TABLE log.entries ATTACH PARTITION log.entries_0 FOR VALUES FROM (MINVALUE) TO (512)")
-        admin.execute("UPDATE log.heads SET capacity = 512")
-    pool = make_pool(database.dsn("operator"), name="test")
-    await open_pool(pool)
-    log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
-    async with PostgresArchivist(database.dsn("migrator"), log.origin) as archivist:
-        yield World(
-            database,
-            log,
-            PostgresCheckpointStore(pool, log.origin),
-            archivist,
-            tmp_path / "archive",
-        )
-    await log.close()
-    await pool.close()
+    async with archiving(database, tmp_path / "archive") as made:
+        yield made
 
 
 async def test_partitions_are_made_ahead_of_need_and_guarded_like_the_first(world: World) -> None:
