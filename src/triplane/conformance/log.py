@@ -11,7 +11,7 @@ from triplane.audit.entry import event_id, parse
 from triplane.audit.merkle import CompactRange, leaf_hash
 from triplane.audit.model import GENESIS_PREV, EventFilter, Recorded
 from triplane.conformance.logsubject import Backend, Opening, body
-from triplane.errors import Fenced, IdReused, InvalidEntry, InvalidInput, Unavailable
+from triplane.errors import Fenced, IdReused, InvalidEntry, InvalidInput, NotFound, Unavailable
 from triplane.ports import EventLog
 
 EVERYTHING = EventFilter()
@@ -253,6 +253,16 @@ async def test_time_never_goes_back_though_the_clock_does(log: EventLog, backend
     (third,) = await log.append([body(3)])
     assert third.time > second.time
     assert (await log.verify_chain()).ok
+
+
+async def test_the_time_of_an_entry_is_told_by_its_number(log: EventLog) -> None:
+    await log.append([body(n) for n in range(3)])
+    for recorded in await log.query():
+        assert await log.time_at(recorded.seq) == recorded.entry["time"]
+    size, _ = await log.head()
+    for seq in (-1, size):
+        with pytest.raises(NotFound, match=f"no entry {seq} in"):
+            await log.time_at(seq)
 
 
 async def test_stream_gives_what_is_there_and_then_what_comes_in_order(log: EventLog, backend: Backend) -> None:

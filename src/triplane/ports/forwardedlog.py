@@ -41,6 +41,10 @@ class ForwardedLog:
         """See ``EventLog.head``."""
         return await self._inner.head()
 
+    async def time_at(self, seq: int) -> str:
+        """See ``EventLog.time_at``."""
+        return await self._inner.time_at(seq)
+
     async def archived_references(self) -> tuple[int, set[bytes]]:
         """See ``EventLog.archived_references``."""
         return await self._inner.archived_references()

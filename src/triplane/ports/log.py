@@ -49,6 +49,11 @@ class EventLog(Protocol):
         """``(size, leaf hash of the last entry)``; ``(0, 64 zeros)`` when empty."""
         ...
 
+    async def time_at(self, seq: int) -> str:
+        """When entry ``seq`` was recorded, as the entry says, also when it was archived. Raises ``NotFound`` when the
+        log does not reach so far."""
+        ...
+
     async def archived_references(self) -> tuple[int, set[bytes]]:
         """How many of the first entries are archived, and all they need of the content store: every digest in them, as
         32 octets, but those of entries that only speak of blobs (``domain.collection.SPEAKS_OF_BLOBS``). Raises

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from triplane.cli.gateway import Gateway as Client
 from triplane.cli.log_tail import followed
 from triplane.cli.main import exit_code
 from triplane.errors import Archived
+from triplane.gateway.moments import sequence
 from triplane.wiring import GatewayBackends
 
 
@@ -63,3 +65,19 @@ async def test_a_stream_of_what_is_archived_is_refused_before_it_begins(world: W
     with pytest.raises(Archived, match="here the log begins at entry 256") as refused:
         await asyncio.to_thread(read)
     assert (refused.value.upto, exit_code(refused.value)) == (256, 2)
+
+
+async def test_a_moment_is_found_before_at_and_behind_the_boundary(world: World, archived: ArchiveWorld) -> None:
+    newest = await archived.log.append([body(9000)])
+    times = [datetime.fromisoformat(await archived.log.time_at(seq)) for seq in range(newest[0].seq + 1)]
+    assert times == sorted(times)
+    tick = timedelta(microseconds=1)
+    for seq in (0, 1, 255, 256, 300, newest[0].seq):
+        last = max(place for place, time in enumerate(times) if time <= times[seq])
+        assert await sequence(world.gateway, times[seq].isoformat()) == last
+        assert await sequence(world.gateway, (times[seq] - tick).isoformat()) == times.index(times[seq]) - 1
+    assert await sequence(world.gateway, "2020-01-01") == -1
+    assert await sequence(world.gateway, "2999-01-01") == newest[0].seq
+    for moment in ("2020-01-01", "2999-01-01", "41"):
+        answer = await world.call("GET", f"/v1/resources?kind=Task&asOf={moment}", ALICE)
+        assert answer.status_code == 200, answer.text

@@ -15,7 +15,7 @@ from triplane.audit.entry import Sealed, first_entries, format_time, prepare, se
 from triplane.audit.model import GENESIS_PREV, EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.tiles import WIDTH
 from triplane.audit.verifying import GENESIS, Given, Progress, Segment, Trunk, segment_of
-from triplane.errors import Fenced, InvalidInput, Unavailable
+from triplane.errors import Fenced, InvalidInput, NotFound, Unavailable
 
 LARGEST_QUERY = 10_000
 
@@ -126,6 +126,12 @@ class MemoryEventLog:
     async def head(self) -> tuple[int, str]:
         """See ``EventLog.head``."""
         return len(self._log.rows), self._last_leaf()
+
+    async def time_at(self, seq: int) -> str:
+        """See ``EventLog.time_at``."""
+        if not 0 <= seq < len(self._log.rows):
+            raise NotFound(f"there is no entry {seq} in {self.origin}: it has {len(self._log.rows)} entries")
+        return str(self._log.rows[seq][0].entry["time"])
 
     async def archived_references(self) -> tuple[int, set[bytes]]:
         """See ``EventLog.archived_references``. Nothing is ever archived here."""

@@ -22,7 +22,7 @@ from triplane.audit.entry import prepare
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.types import STAYING
 from triplane.audit.verifying import Given
-from triplane.errors import Archived, Corrupt, Fenced, InvalidInput, Unavailable
+from triplane.errors import Archived, Corrupt, Fenced, InvalidInput, NotFound, Unavailable
 
 CHANNEL = "triplane_log"
 """NOTIFY channel; rings after commits, without payload."""
@@ -55,6 +55,9 @@ _ARCHIVED = """
     SELECT coalesce(max(upto_seq), 0), coalesce(bool_and(references_kept), true) FROM log.archives WHERE origin = %s"""
 _NAMED = "SELECT digest FROM log.archived_references WHERE origin = %s AND digest > %s ORDER BY digest LIMIT %s"
 _NAMED_AT_ONCE = 50_000
+_TIME = """
+    SELECT time FROM log.entries WHERE origin = %(origin)s AND seq = %(seq)s
+    UNION ALL SELECT time FROM log.archived_entries WHERE origin = %(origin)s AND seq = %(seq)s LIMIT 1"""
 _HEAD = "SELECT size, leaf FROM log.heads WHERE origin = %s"
 _EPOCH = """
     SELECT coalesce((SELECT epoch FROM log.writers WHERE login = session_user AND writer = %s), 0)"""
@@ -161,6 +164,13 @@ class PostgresEventLog:
             raise self._headless()
         return rows[0][0], rows[0][1].hex()
 
+    async def time_at(self, seq: int) -> str:
+        """See ``EventLog.time_at``."""
+        rows = await self._rows("read the time of an entry", _TIME, {"origin": self.origin, "seq": seq})
+        if not rows:
+            raise NotFound(f"there is no entry {seq} in {self.origin}: if it has more, verify the log")
+        return str(rows[0][0])
+
     async def archived_references(self) -> tuple[int, set[bytes]]:
         """See ``EventLog.archived_references``."""
         rows = await self._rows("read what is archived", _ARCHIVED, (self.origin,))
@@ -249,7 +259,7 @@ class PostgresEventLog:
     # Reading
 
     async def _rows(
-        self, action: str, statement: LiteralString | sql.Composed, values: Sequence[Any]
+        self, action: str, statement: LiteralString | sql.Composed, values: Sequence[Any] | Mapping[str, Any]
     ) -> list[tuple[Any, ...]]:
         with translated(action):
             async with self._pool.connection() as connection:
