@@ -24,7 +24,7 @@ def archive(
         int | None, typer.Option("--before", help="Entries below this sequence number.", min=0, show_default=False)
     ] = None,
     older_than: Annotated[
-        int | None, typer.Option("--older-than", help="Entries older than so many days.", min=0, show_default=False)
+        int | None, typer.Option("--older-than", help="Entries older than so many days.", min=1, show_default=False)
     ] = None,
     keys: KeysOption = None,
     output: FormatOption = Format.TABLE,
@@ -36,34 +36,42 @@ def archive(
     DIR: it is the only copy."""
     if (before is None) == (older_than is None):
         raise InvalidInput("say which entries: either --before SEQ or --older-than DAYS")
-    done = asyncio.run(_archive(folder.absolute(), before, older_than, keys))
+    since = None if older_than is None else _since(older_than, datetime.now(UTC))
+    done = asyncio.run(_archive(folder.absolute(), before, since, keys))
     document = {"first": done.first, "upto": done.upto, "size": done.size, "removed": done.removed}
     emit(document, output, lambda: typer.echo(_sentence(folder, done)))
 
 
-async def _archive(folder: Path, before: int | None, older_than: int | None, keys: list[str] | None) -> "Archived":
+def _since(days: int, now: datetime) -> datetime:
+    """Raises ``InvalidInput`` when no calendar goes so far back."""
+    try:
+        return now - timedelta(days=days)
+    except OverflowError as error:
+        raise InvalidInput(f"--older-than {days} days is before the year 1: give fewer days") from error
+
+
+async def _archive(folder: Path, before: int | None, since: datetime | None, keys: list[str] | None) -> "Archived":
     from triplane.adapters.filesystem.exportfolder import ExportFolder
     from triplane.controllers.archiving import archive_log, first_since
     from triplane.controllers.exporting import StoredLog
     from triplane.wiring import open_archive, own_trust
 
-    now = datetime.now(UTC)
     async with open_archive(settings()) as backends:
         log = backends.log
         trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
         if trust is None:
             raise InvalidInput("whose signature is to be checked? No key of the log is readable here: give --key")
-        if before is None:
-            before = await first_since(log, now - timedelta(days=older_than or 0))
+        if since is not None:
+            before = await first_since(log, since)
         with ExportFolder(folder) as target:
             return await archive_log(
                 StoredLog(log, backends.checkpoints),
                 target,
                 backends.archivist,
                 trust,
-                before=before,
+                before=before or 0,
                 place=str(folder),
-                now=now,
+                now=datetime.now(UTC),
                 progress=_progress(),
             )
 

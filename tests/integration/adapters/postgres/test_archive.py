@@ -333,6 +333,11 @@ async def test_the_command_archives_with_the_installations_own_key_and_says_what
         return result.exit_code, result.output
 
     assert (await run())[0] != 0, "which entries must be said"
+    for days in ("0", "-1"):
+        assert (await run("--older-than", days))[0] == 2
+    refused = CliRunner().invoke(app, ["log", "archive", str(world.folder), "--older-than", "9999999999"])
+    assert isinstance(refused.exception, InvalidInput)
+    assert world.rows()[0] == 2
     assert (await run("--older-than", "1"))[1].count("nothing new to archive") == 1
     code, said = await run("--before", "300")
     assert (code, world.rows()[0]) == (0, 256), said
