@@ -29,7 +29,7 @@ from triplane.errors import Conflict, Corrupt, InvalidInput, InvalidProof, NotFo
 Reader = Callable[[str], bytes]
 """The octets of a file of the export by its path. Raises ``NotFound`` when there is none."""
 
-_ELSEWHERE: Final = "export into another, empty directory, and keep this one: it may be what proves the difference"
+ELSEWHERE: Final = "export into another, empty directory, and keep this one: it may be what proves the difference"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def read_held(read: Reader, trust: CheckpointTrust | None) -> Held:
             raise Corrupt(f"the export's tiles at {size} entries do not make the root that its checkpoint signs")
         entries, last = _last_entries(read, size, root)
     except (InvalidInput, NotFound, Corrupt) as error:
-        raise Corrupt(f"the export of {size} entries cannot be continued: {error}; {_ELSEWHERE}") from error
+        raise Corrupt(f"the export of {size} entries cannot be continued: {error}; {ELSEWHERE}") from error
     return Held(signed, edges, entries, last)
 
 
@@ -110,7 +110,7 @@ class Exporter:
         if root != signed:
             raise Corrupt(
                 f"the {self.size} entries have root {root.hex()}, the checkpoint signs {signed.hex()}: an entry is not "
-                f"what it was when it was signed. Nothing was published; run `triplane log verify`, and {_ELSEWHERE}"
+                f"what it was when it was signed. Nothing was published; run `triplane log verify`, and {ELSEWHERE}"
             )
         held = {tile.path for tile in edge(self._first)}
         files = [file for file in self._tree.partial() if file.path not in held]
@@ -132,7 +132,7 @@ class Exporter:
         if n and n == self._first and said[:2] == (self.origin, n):
             raise Conflict(
                 f"the log does not continue the export: entry {n} names {said[2]} before it, but entry {n - 1} "
-                f"was exported as {self._prev}. One of the two histories was replaced; {_ELSEWHERE}"
+                f"was exported as {self._prev}. One of the two histories was replaced; {ELSEWHERE}"
             )
         raise Corrupt(
             f"entry {n} of {self.origin} after {self._prev} says it is entry {said[1]} of {said[0]} after {said[2]}: "
@@ -155,7 +155,7 @@ def _refuse_other_history(held: SignedCheckpoint, target: SignedCheckpoint) -> N
         Relation.FORKED: f"its {seen.size} entries have root {seen.root.hex()}, the log's {now.root.hex()}: it forked",
     }.get(compare(seen, now))
     if said is not None:
-        raise Conflict(f"the log does not continue the export: {said}; {_ELSEWHERE}")
+        raise Conflict(f"the log does not continue the export: {said}; {ELSEWHERE}")
 
 
 def _last_entries(read: Reader, size: int, root: bytes) -> tuple[tuple[bytes, ...], bytes | None]:

@@ -18,7 +18,7 @@ import typer
 
 from triplane.cli.connect import settings
 from triplane.cli.output import Format, FormatOption, emit, note, one_line
-from triplane.cli.trust import NO_KEY, KeysOption, read_file, tiles_in, trust_of
+from triplane.cli.trust import NO_KEY, KeysOption, read_checkpoint, tiles_in, trust_of
 from triplane.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -81,12 +81,13 @@ def verify(
 
     if (checkpoint or earlier) and not key:
         raise InvalidInput("a checkpoint says nothing without the key that signed it: give the log's key with --key")
+    trust = trust_of(key, None, None) if key else None
     wanted = Wanted(
         first=first,
         last=last,
-        trust=trust_of(key, None, None) if key else None,
-        behind=read_file(checkpoint) if checkpoint else None,
-        earlier=tuple(read_file(path) for path in earlier or ()),
+        trust=trust,
+        behind=read_checkpoint(checkpoint, trust) if checkpoint else None,
+        earlier=tuple(read_checkpoint(path, trust) for path in earlier or ()),
     )
     shown = _Shown(progress)
     began = time.monotonic()

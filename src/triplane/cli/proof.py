@@ -12,7 +12,7 @@ import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import note
-from triplane.cli.trust import read_file, write_file
+from triplane.cli.trust import read_checkpoint, write_file
 from triplane.errors import NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def consistency(
     """Get the proof that a checkpoint continues an earlier one, as a witness is asked (C2SP tlog-witness)."""
     from triplane.audit.checkpoint import parse_checkpoint
 
-    size = int(old) if re.fullmatch(r"[0-9]+", old, re.ASCII) else parse_checkpoint(read_file(Path(old)))[0].size
+    size = int(old) if re.fullmatch(r"[0-9]+", old, re.ASCII) else parse_checkpoint(read_checkpoint(Path(old)))[0].size
     with gateway(kubeconfig, context) as opened:
         _give(opened.octets("/v1/log/consistency", **{"from": size, "to": to}), file)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from triplane.errors import InvalidInput, NotFound
+from triplane.errors import InvalidInput, InvalidNote, NotFound
 
 if TYPE_CHECKING:
     from triplane.audit.checkpoint import CheckpointTrust
@@ -50,6 +50,19 @@ def read_file(path: Path, most: int = 1 << 24) -> bytes:
         return read_regular(path, most)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_checkpoint(path: Path, trust: "CheckpointTrust | None" = None) -> bytes:
+    """The octets of a checkpoint's file; with ``trust``, of one that was signed. Raises ``InvalidNote`` and
+    ``InvalidInput``, which name the file."""
+    from triplane.audit.export import signed_or_said
+
+    octets = read_file(path)
+    try:
+        signed_or_said(octets, trust)
+    except InvalidNote as error:
+        raise InvalidNote(f"{path}: {error}", reason=error.reason) from error
+    return octets
 
 
 def read_regular(path: Path, most: int, *, links: bool = True) -> bytes:

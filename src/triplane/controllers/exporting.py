@@ -10,13 +10,13 @@ from functools import lru_cache
 from typing import Final, Protocol
 
 from triplane.audit.checkpoint import CheckpointTrust, parse_checkpoint
-from triplane.audit.export import Exporter, read_held, signed_or_said
+from triplane.audit.export import ELSEWHERE, Exporter, Held, read_held, signed_or_said
 from triplane.audit.layout import CHECKPOINT, File, bundles_of, parse_bundle
 from triplane.audit.merkle import Node, inclusion_plan
 from triplane.audit.tiles import WIDTH, Tile, index_path, tile_reader
 from triplane.audit.tlogproof import SUFFIX, make_bundle
 from triplane.controllers.proving import latest_checkpoint
-from triplane.errors import Corrupt
+from triplane.errors import Corrupt, InvalidNote
 from triplane.ports import CheckpointStore, EventLog
 
 PROOFS: Final = "proofs"
@@ -47,6 +47,10 @@ class ExportTarget(Protocol):
         ...
 
     def exists(self, path: str) -> bool: ...
+
+    def named(self, path: str) -> str:
+        """The file as messages name it."""
+        ...
 
     def write(self, file: File) -> None:
         """Whole or not at all."""
@@ -105,7 +109,7 @@ async def export_log(
     Raises as ``Exporter`` and ``LogSource``; what was exported before stays what it was.
     """
     signed = signed_or_said(await source.checkpoint(), trust)
-    held = read_held(target.read, trust) if target.exists(CHECKPOINT) else None
+    held = _held(target, trust) if target.exists(CHECKPOINT) else None
     exporter = Exporter(signed, held)
     first, written = exporter.next, 0
     async for entry in source.entries(first, exporter.size):
@@ -122,6 +126,13 @@ async def export_log(
     target.settle()
     checkpoint = signed.checkpoint
     return Exported(checkpoint.origin, first, checkpoint.size, checkpoint.root.hex(), written + len(files))
+
+
+def _held(target: ExportTarget, trust: CheckpointTrust | None) -> Held:
+    try:
+        return read_held(target.read, trust)
+    except InvalidNote as error:
+        raise InvalidNote(f"{target.named(CHECKPOINT)}: {error}; {ELSEWHERE}", reason=error.reason) from error
 
 
 def write_proofs(target: ExportTarget, progress: Progress = lambda _n, _of: None) -> int:

@@ -21,7 +21,7 @@ from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.checkpoint import Checkpoint, sign_checkpoint
 from triplane.audit.notekey import KeyType, key_of
 from triplane.cli.log import app
-from triplane.errors import InvalidInput
+from triplane.errors import InvalidInput, InvalidNote
 
 KEY = MemorySigner(b"the log")
 Run = Callable[..., tuple[int, str, str]]
@@ -109,6 +109,18 @@ async def test_a_checkpoint_without_its_key_is_refused(world: World, run: Run, t
     kept.write_bytes(await world.note(300))
     with pytest.raises(InvalidInput, match="--key"):
         await in_thread(run, "--checkpoint", str(kept))
+
+
+@pytest.mark.parametrize("option", ["--checkpoint", "--earlier"])
+async def test_a_checkpoint_that_is_empty_or_altered_is_named(
+    world: World, run: Run, tmp_path: Path, option: str
+) -> None:
+    kept = tmp_path / "kept"
+    for octets in (b"", (await world.note(300)).replace(b"\n300\n", b"\n301\n")):
+        kept.write_bytes(octets)
+        with pytest.raises(InvalidNote) as refused:
+            await in_thread(run, "--key", world.key, option, str(kept))
+        assert str(refused.value).startswith(f"{kept}: ")
 
 
 async def test_a_range_is_said_to_be_unanchored(world: World, run: Run) -> None:

@@ -132,6 +132,19 @@ async def test_a_fork_a_rollback_and_another_log_are_refused_and_the_export_stay
         assert files(world.folder) == before
 
 
+@pytest.mark.parametrize("octets", [b"", b"altered"], ids=["empty", "altered"])
+async def test_a_checkpoint_in_the_folder_that_is_none_is_named(world: World, octets: bytes) -> None:
+    await world.sign(20)
+    with ExportFolder(world.folder) as target:
+        await export_log(world.source, target, world.trust)
+    (world.folder / CHECKPOINT).write_bytes(octets)
+    for trust in (world.trust, None):
+        with ExportFolder(world.folder) as target, pytest.raises(InvalidNote) as refused:
+            await export_log(world.source, target, trust)
+        assert str(refused.value).startswith(f"{world.folder / CHECKPOINT}: ")
+        assert "export into another, empty directory" in str(refused.value)
+
+
 async def test_a_checkpoint_of_another_key_is_not_exported(world: World) -> None:
     await world.sign(5)
     thief = signer_of("a thief")

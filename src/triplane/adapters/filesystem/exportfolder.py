@@ -61,6 +61,10 @@ class ExportFolder:
         """See ``ExportTarget.exists``."""
         return (self._root / path).exists()
 
+    def named(self, path: str) -> str:
+        """See ``ExportTarget.named``."""
+        return str(self._root / path)
+
     def write(self, file: File) -> None:
         """See ``ExportTarget.write``."""
         path = self._root / file.path
