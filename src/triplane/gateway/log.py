@@ -1,13 +1,15 @@
 """The event log over HTTP: head and entries. The stream is in ``stream``."""
 
 import base64
+from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from triplane.audit.model import EventFilter, Recorded
-from triplane.gateway.answers import json_answer
+from triplane.gateway.answers import json_answer, malformed
 from triplane.gateway.auth import CallerDep, require_person, require_person_or_operator
 from triplane.gateway.people import Access
 from triplane.gateway.state import GatewayDep
@@ -29,11 +31,29 @@ def event_filter(
     actor: str | None = None,
 ) -> EventFilter:
     """The conditions of a query; ``type`` may be repeated, or list several with commas."""
+    if kind is not None and not kind[:1].isupper():
+        raise malformed(f"query.kind: {kind[:64]!r} is no kind: one begins with a capital letter, as Task does")
     types = frozenset(item for given in type or () for item in given.split(",") if item)
     return EventFilter(types=types, kind=kind, namespace=namespace, name=name, uid=uid, stream=stream, actor=actor)
 
 
 Where = Annotated[EventFilter, Depends(event_filter)]
+_CONDITIONS: Final = frozenset(signature(event_filter).parameters)
+
+
+def only_with(*others: str) -> Callable[[Request], None]:
+    """What refuses every parameter but these and the conditions of a query: a misspelt one would choose other entries
+    than were meant."""
+    known = _CONDITIONS | set(others)
+
+    def refuse(request: Request) -> None:
+        unknown = sorted(set(request.query_params) - known)
+        if unknown:
+            raise malformed(f"query.{unknown[0]}: there is no such parameter; there are {', '.join(sorted(known))}")
+
+    return refuse
+
+
 After = Annotated[int, Query(ge=-1, le=2**53 - 1)]
 
 
@@ -50,7 +70,7 @@ async def head(gateway: GatewayDep, caller: CallerDep) -> Response:
     return json_answer({"origin": gateway.backends.log.origin, "size": size, "head": last})
 
 
-@router.get("/entries")
+@router.get("/entries", dependencies=[Depends(only_with("after", "before", "limit", "newest"))])
 async def entries(
     gateway: GatewayDep,
     caller: CallerDep,

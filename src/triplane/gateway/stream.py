@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 
 import orjson
 import structlog
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -20,7 +20,7 @@ from triplane.audit.model import EventFilter, Recorded
 from triplane.errors import RolledBack, TriplaneError
 from triplane.gateway.answers import error_answer, malformed
 from triplane.gateway.auth import CallerDep, authenticate, require_person
-from triplane.gateway.log import After, Where, entry_document, log_access
+from triplane.gateway.log import After, Where, entry_document, log_access, only_with
 from triplane.gateway.state import Gateway, GatewayDep
 
 _log = structlog.get_logger()
@@ -37,7 +37,7 @@ ALLOWED_SECONDS = 60.0
 EVENTS: Final = "text/event-stream"
 
 
-@router.get("/stream")
+@router.get("/stream", dependencies=[Depends(only_with("after"))])
 async def stream(
     request: Request,
     gateway: GatewayDep,

@@ -129,11 +129,20 @@ class Bounded:
         return await self._query(*arguments, limit=limit, **options)
 
 
-@pytest.mark.parametrize("query", ["limit=0", "limit=10001", "after=-2", "limit=many"])
+@pytest.mark.parametrize(
+    "query", ["limit=0", "limit=10001", "after=-2", "limit=many", "typ=run.started", "kind=task", "kind="]
+)
 async def test_a_malformed_query_is_400_and_names_the_parameter(world: World, alice: str, query: str) -> None:
     answer = await world.call("GET", f"/v1/log/entries?{query}", alice)
     assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "Malformed")
     assert query.split("=", maxsplit=1)[0] in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("query", ["typ=run.started", "limit=1", "kind=task"])
+async def test_a_malformed_stream_is_400_and_names_the_parameter(world: World, alice: str, query: str) -> None:
+    answer = await world.call("GET", f"/v1/log/stream?{query}", alice)
+    assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "Malformed")
+    assert f"query.{query.split('=', maxsplit=1)[0]}: " in answer.json()["error"]["message"]
 
 
 async def test_the_stream_brings_old_entries_and_then_new_ones(world: World, alice: str) -> None:
