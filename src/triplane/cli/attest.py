@@ -8,7 +8,7 @@ import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import Format, FormatOption, colour, columns, emit, note, one_line, short
-from triplane.errors import InvalidInput, NotFound
+from triplane.errors import Archived, InvalidInput, NotFound
 
 if TYPE_CHECKING:
     from triplane.audit.evidence import Step
@@ -188,9 +188,13 @@ def _one(opened: "Gateway", thing: str, namespace: str) -> Object:
 
 
 def _story(opened: "Gateway", document: Object, namespace: str) -> Iterator[Object]:
-    """The entries that tell of an artifact, its run, its Task's acceptance and the reviews that decided it."""
+    """The entries that tell of an artifact, its run, its Task's acceptance and the reviews that decided it. Raises
+    ``Archived`` when the first of them may be in the archive."""
     artifact, session, task = document["artifact"], document.get("session") or {}, document.get("task") or {}
-    yield from _entries(opened, namespace, artifact["uid"], "artifact.recorded")
+    recorded = _entries(opened, namespace, artifact["uid"], "artifact.recorded")
+    if not recorded:
+        _refuse_archived(opened, namespace, artifact["name"])
+    yield from recorded
     if session.get("uid"):
         yield from _entries(opened, namespace, session["uid"], _STATED)
     if not task.get("uid"):
@@ -205,6 +209,17 @@ def _story(opened: "Gateway", document: Object, namespace: str) -> Iterator[Obje
     }
     for uid in reviews:
         yield from _entries(opened, namespace, uid, "review.recorded", _STATED)
+
+
+def _refuse_archived(opened: "Gateway", namespace: str, name: str) -> None:
+    """What is not in the log any more refutes nothing. Raises ``Archived`` when the log does not begin with entry 0."""
+    try:
+        opened.entries(namespace=namespace, limit=1)
+    except Archived as gone:
+        raise Archived(
+            f"nothing is found out about artifact {name}: it is recorded in no entry that is here, and {gone}",
+            upto=gone.upto,
+        ) from gone
 
 
 def _stated_about(opened: "Gateway", thing: str, namespace: str) -> list[Object]:
