@@ -96,13 +96,9 @@ async def archiving(database: Database, folder: Path) -> AsyncIterator[World]:
     pool = make_pool(database.dsn("operator"), name="test")
     await open_pool(pool)
     log = await PostgresEventLog(database.dsn("operator"), writer="operator").open()
-    async with PostgresArchivist(database.dsn("migrator"), log.origin) as archivist:
-        yield World(
-            database,
-            log,
-            PostgresCheckpointStore(pool, log.origin),
-            archivist,
-            folder,
-        )
-    await log.close()
-    await pool.close()
+    try:
+        async with PostgresArchivist(database.dsn("migrator"), log.origin) as archivist:
+            yield World(database, log, PostgresCheckpointStore(pool, log.origin), archivist, folder)
+    finally:
+        await log.close()
+        await pool.close()

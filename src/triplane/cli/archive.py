@@ -32,8 +32,8 @@ def archive(
     """Move the oldest entries from the database to DIR, by whole tiles of 256, never beyond the latest checkpoint.
 
     The log is exported to DIR (C2SP tlog-tiles), every file is read back and checked, then the rows go. Receipts, ids
-    and hashes stay: appends stay idempotent, proofs and verification go on. Run it as the installation's user, and keep
-    DIR: it is the only copy."""
+    and hashes stay: appends stay idempotent, verification goes on, and so do proofs, for which DIR holds the entries.
+    Run it as the installation's user, and keep DIR: it is the only copy."""
     if (before is None) == (older_than is None):
         raise InvalidInput("say which entries: either --before SEQ or --older-than DAYS")
     since = None if older_than is None else _since(older_than, datetime.now(UTC))

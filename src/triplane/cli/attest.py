@@ -13,6 +13,7 @@ from triplane.errors import Archived, InvalidInput, NotFound
 if TYPE_CHECKING:
     from triplane.audit.evidence import Step
     from triplane.audit.keys import TrustBundle
+    from triplane.cli.archived import ArchiveFolder
     from triplane.cli.bundle import Shown
     from triplane.cli.gateway import Gateway
 
@@ -150,14 +151,16 @@ def _print(steps: Sequence["Step"], document: Object) -> None:
     typer.echo(f"artifact {name} is NOT verified: {why}")
 
 
-def shown_artifact(opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | None") -> "Shown":
-    """Everything there is to show for one artifact, from the gateway."""
+def shown_artifact(
+    opened: "Gateway", thing: str, namespace: str, keys: "TrustBundle | None", archive: "ArchiveFolder | None" = None
+) -> "Shown":
+    """Everything there is to show for one artifact, from the gateway and, of archived entries, from the archive."""
     from triplane.audit.evidence import Evidence
     from triplane.audit.keys import read_bundle
     from triplane.cli.bundle import Shown, entry_octets, named
 
     document = _one(opened, thing, namespace)
-    entries = list(_story(opened, document, namespace))
+    entries = list(_story(opened, document, namespace, archive))
     envelopes = {
         item["entry"]["data"]["envelopeDigest"]: b"".join(opened.fetch(item["entry"]["data"]["envelopeDigest"]))
         for item in entries
@@ -187,19 +190,29 @@ def _one(opened: "Gateway", thing: str, namespace: str) -> Object:
     return found[0]
 
 
-def _story(opened: "Gateway", document: Object, namespace: str) -> Iterator[Object]:
+def _story(
+    opened: "Gateway", document: Object, namespace: str, archive: "ArchiveFolder | None" = None
+) -> Iterator[Object]:
     """The entries that tell of an artifact, its run, its Task's acceptance and the reviews that decided it. Raises
     ``Archived`` when the first of them may be in the archive."""
     artifact, session, task = document["artifact"], document.get("session") or {}, document.get("task") or {}
-    recorded = _entries(opened, namespace, artifact["uid"], "artifact.recorded")
-    if not recorded:
+
+    def entries(uid: str, *types: str) -> list[Object]:
+        found = {item["seq"]: item for item in (archive.about(uid, types) if archive is not None else ())}
+        found |= {item["seq"]: item for item in _entries(opened, namespace, uid, *types)}
+        return [found[seq] for seq in sorted(found)]
+
+    if archive is not None:
+        archive.require(lambda: opened.entries(namespace=namespace, limit=1))
+    recorded = entries(artifact["uid"], "artifact.recorded")
+    if not recorded and archive is None:
         _refuse_archived(opened, namespace, artifact["name"])
     yield from recorded
     if session.get("uid"):
-        yield from _entries(opened, namespace, session["uid"], _STATED)
+        yield from entries(session["uid"], _STATED)
     if not task.get("uid"):
         return
-    decided = _entries(opened, namespace, task["uid"], "task.accepted", _STATED)
+    decided = entries(task["uid"], "task.accepted", _STATED)
     yield from decided
     reviews = {
         item["reviewUid"]: None
@@ -208,7 +221,7 @@ def _story(opened: "Gateway", document: Object, namespace: str) -> Iterator[Obje
         for item in entry["entry"]["data"].get("reviews") or (entry["entry"]["data"],)
     }
     for uid in reviews:
-        yield from _entries(opened, namespace, uid, "review.recorded", _STATED)
+        yield from entries(uid, "review.recorded", _STATED)
 
 
 def _refuse_archived(opened: "Gateway", namespace: str, name: str) -> None:
@@ -217,7 +230,8 @@ def _refuse_archived(opened: "Gateway", namespace: str, name: str) -> None:
         opened.entries(namespace=namespace, limit=1)
     except Archived as gone:
         raise Archived(
-            f"nothing is found out about artifact {name}: it is recorded in no entry that is here, and {gone}",
+            f"nothing is found out about artifact {name}: it is recorded in no entry that is here, and {gone}. "
+            "`triplane proof artifact --archive DIR` reads there, for `triplane verify`",
             upto=gone.upto,
         ) from gone
 

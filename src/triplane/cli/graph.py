@@ -16,7 +16,7 @@ from triplane.cli.connect import (
     settings,
 )
 from triplane.cli.output import Format, FormatOption, columns, emit, note, one_line
-from triplane.cli.trust import NO_KEY, KeysOption, tiles_in, trust_of
+from triplane.cli.trust import NO_KEY, ArchiveOption, KeysOption, tiles_in, trust_of
 from triplane.errors import Archived, InvalidInput
 
 if TYPE_CHECKING:
@@ -91,10 +91,7 @@ def _show(found: list[dict[str, Any]]) -> None:
 @app.command("rebuild")
 def rebuild(
     check: Annotated[bool, typer.Option("--check", help="Only compare, and exit 1 on a difference.")] = False,
-    archive: Annotated[
-        Path | None,
-        typer.Option("--archive", metavar="DIR", help="Where `triplane log archive` keeps the oldest entries."),
-    ] = None,
+    archive: ArchiveOption = None,
     keys: KeysOption = None,
     output: FormatOption = Format.TABLE,
 ) -> None:

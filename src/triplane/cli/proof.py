@@ -1,5 +1,6 @@
 """``triplane proof``: what lets somebody else check an entry, an artifact or a checkpoint without the log."""
 
+import json
 import re
 import sys
 import time
@@ -12,10 +13,11 @@ import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import note
-from triplane.cli.trust import read_checkpoint, write_file
-from triplane.errors import NotFound, Unavailable
+from triplane.cli.trust import ArchiveOption, read_checkpoint, write_file
+from triplane.errors import Archived, Corrupt, InvalidProof, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from triplane.cli.archived import ArchiveFolder
     from triplane.cli.gateway import Gateway
 
 app = typer.Typer(help="Get checkpoints and proofs, for `triplane verify` anywhere.", no_args_is_help=True)
@@ -42,16 +44,18 @@ def entry(
     thing: Annotated[str, typer.Argument(metavar="SEQ|ID", help="Place of the entry in the log, or its id.")],
     file: FileOption = None,
     size: SizeOption = None,
+    archive: ArchiveOption = None,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
     """Get one entry with the proof that it is in the log (C2SP tlog-proof).
 
-    With -n, an entry about that namespace; else the right to read the whole log is needed."""
+    With -n, an entry about that namespace; else the right to read the whole log is needed. An archived entry, named by
+    its SEQ, is read in DIR; the proof that this is what was logged comes from the gateway."""
     named = {"seq": thing} if re.fullmatch(r"[0-9]+", thing, re.ASCII) else {"id": thing}
     with gateway(kubeconfig, context, namespace) as opened:
-        _give(opened.octets("/v1/log/proof", **named, size=size, namespace=namespace), file)
+        _give(_proof(opened, named, size, namespace, _opened(archive)), file)
 
 
 @app.command("consistency")
@@ -77,26 +81,27 @@ def artifact(
     thing: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Name, UID or digest of an accepted Artifact.")],
     folder: Annotated[Path, typer.Option("--output", "-o", help="A new or empty folder.")],
     content: Annotated[bool, typer.Option("--content", help="With the content.")] = False,
+    archive: ArchiveOption = None,
     namespace: NamespaceOption = None,
     kubeconfig: KubeconfigOption = None,
     context: ContextOption = None,
 ) -> None:
     """Write all that speaks for an artifact into a folder: statements, log entries, and proofs that these are in the
-    log under one checkpoint."""
+    log under one checkpoint. Archived entries are read in DIR."""
     from triplane.cli.attest import shown_artifact
     from triplane.cli.blob import save
     from triplane.cli.bundle import write_bundle
 
     with gateway(kubeconfig, context, namespace) as opened:
         place = namespace or access(kubeconfig, context).namespace
-        shown = shown_artifact(opened, thing, place, None)
+        kept = _opened(archive)
+        shown = shown_artifact(opened, thing, place, None, kept)
         keys = shown.evidence.trust.keys
         events = {key.created for key in keys} | {key.retired for key in keys if key.retired is not None}
         wanted = sorted(events | set(shown.evidence.entries))
         size = _signed_size(opened, wanted[-1])
         proofs = {
-            seq: opened.octets("/v1/log/proof", seq=seq, size=size, namespace=None if seq in events else place)
-            for seq in wanted
+            seq: _proof(opened, {"seq": str(seq)}, size, None if seq in events else place, kept) for seq in wanted
         }
         evidence = replace(shown.evidence, entries={**_told(proofs, events), **shown.evidence.entries})
         write_bundle(folder, replace(shown, evidence=evidence), proofs)
@@ -104,6 +109,41 @@ def artifact(
             save(opened, evidence.digest, folder / "content")
     note(f"{folder}: {len(evidence.envelopes)} statements, {len(proofs)} entries in the checkpoint of {size} entries")
     note(f"check it with: triplane verify {folder} --key KEY")
+
+
+def _opened(archive: Path | None) -> "ArchiveFolder | None":
+    from triplane.cli.archived import ArchiveFolder
+
+    return None if archive is None else ArchiveFolder(archive)
+
+
+def _proof(
+    opened: "Gateway",
+    named: Mapping[str, str],
+    size: int | None,
+    namespace: str | None,
+    archive: "ArchiveFolder | None",
+) -> bytes:
+    """Raises ``Archived`` when the entry is, and it is not said where or which; ``Corrupt`` when what the archive holds
+    is not what was logged."""
+    from triplane.audit.tlogproof import make_bundle, parse_bundle
+
+    try:
+        return opened.octets("/v1/log/proof", **named, size=size, namespace=namespace)
+    except Archived as gone:
+        if archive is None or "seq" not in named:
+            said = f"{gone}. Name the entry by its number, and their folder with --archive"
+            raise Archived(said, upto=gone.upto) from gone
+    seq = int(named["seq"])
+    octets = archive.octets(seq)
+    shown = parse_bundle(opened.octets("/v1/log/inclusion", seq=seq, size=size, namespace=namespace))
+    try:
+        made = make_bundle(seq, octets, shown.proof, shown.checkpoint)
+    except InvalidProof as error:
+        raise Corrupt(f"entry {seq} of the archive is not what was logged: {error}; restore the archive") from error
+    if namespace and json.loads(octets)["subject"]["namespace"] != namespace:
+        raise NotFound(f"entry {seq} is not about namespace {namespace}")
+    return made
 
 
 def _told(proofs: Mapping[int, bytes], events: set[int]) -> dict[int, bytes]:

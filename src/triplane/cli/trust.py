@@ -25,6 +25,10 @@ WitnessesOption = Annotated[
 QuorumOption = Annotated[
     int | None, typer.Option("--quorum", help="So many of the witnesses; default: all.", min=0, show_default=False)
 ]
+ArchiveOption = Annotated[
+    Path | None,
+    typer.Option("--archive", metavar="DIR", help="Where `triplane log archive` keeps the oldest entries."),
+]
 
 NO_KEY = "whose signature is to be checked? No key of the log is readable here: give --key"
 _TILE_OCTETS = 1 << 25

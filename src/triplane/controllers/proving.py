@@ -7,11 +7,12 @@ anything. At most 256 entries (16 MiB) are in memory for one answer, however lon
 from triplane.audit.checkpoint import Checkpoint, parse_checkpoint
 from triplane.audit.layout import encode_bundle
 from triplane.audit.merkle import Node, consistency_plan, inclusion_plan
-from triplane.audit.model import Recorded
+from triplane.audit.model import EventFilter, Recorded
 from triplane.audit.tiles import HEIGHT, WIDTH, Tile
-from triplane.audit.tlogproof import make_bundle
+from triplane.audit.tlogproof import TlogProof, make_bundle
+from triplane.audit.types import STAYING
 from triplane.audit.witness import make_request
-from triplane.errors import Corrupt, InvalidInput, NotFound
+from triplane.errors import Archived, Corrupt, InvalidInput, NotFound
 from triplane.ports import CheckpointStore, EventLog
 
 _WAIT = "entries are signed within seconds of their append while the operator runs"
@@ -47,11 +48,17 @@ async def entry_proof(
 
     Raises ``NotFound`` when there is no such checkpoint, or it does not reach the entry.
     """
+    shown = await place_proof(checkpoints, recorded.seq, size)
+    return make_bundle(recorded.seq, recorded.octets, shown.proof, shown.checkpoint)
+
+
+async def place_proof(checkpoints: CheckpointStore, seq: int, size: int | None = None) -> TlogProof:
+    """What ``entry_proof`` holds besides the entry, which may be archived. Raises as that does."""
     note, head = await _checkpoint(checkpoints, size)
-    if recorded.seq >= head.size:
-        raise NotFound(f"entry {recorded.seq} lies beyond the checkpoint of {head.size} entries: try again; {_WAIT}")
-    plan = inclusion_plan(recorded.seq, head.size)
-    return make_bundle(recorded.seq, recorded.octets, plan.fold(await checkpoints.hashes(plan.nodes)), note)
+    if seq >= head.size:
+        raise NotFound(f"entry {seq} lies beyond the checkpoint of {head.size} entries: try again; {_WAIT}")
+    plan = inclusion_plan(seq, head.size)
+    return TlogProof(seq, tuple(plan.fold(await checkpoints.hashes(plan.nodes))), note)
 
 
 async def growth(checkpoints: CheckpointStore, old: int, new: int | None = None) -> bytes:
@@ -70,9 +77,17 @@ async def growth(checkpoints: CheckpointStore, old: int, new: int | None = None)
 
 
 async def entry_at(log: EventLog, seq: int) -> Recorded | None:
-    """None when the log does not reach so far. Raises ``Corrupt`` when the entry is gone."""
+    """None when the log does not reach so far. Raises ``Corrupt`` when the entry is gone, ``Archived``."""
     size, _ = await log.head()
-    return (await _entries(log, seq, 1))[0] if seq < size else None
+    if seq >= size:
+        return None
+    try:
+        return (await _entries(log, seq, 1))[0]
+    except Archived:
+        stayed = await log.query(EventFilter(types=STAYING, before=seq + 1), after=seq - 1, limit=1)
+        if not stayed:
+            raise
+        return stayed[0]
 
 
 async def _checkpoint(checkpoints: CheckpointStore, size: int | None) -> tuple[bytes, Checkpoint]:

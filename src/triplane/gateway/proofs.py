@@ -8,8 +8,8 @@ from triplane.audit.keys import KEY_EVENTS
 from triplane.audit.merkle import MAX_SIZE
 from triplane.audit.model import EventFilter
 from triplane.audit.witness import PLAIN
-from triplane.controllers.proving import entry_at, entry_proof, growth
-from triplane.errors import Forbidden, NotFound
+from triplane.controllers.proving import entry_at, entry_proof, growth, place_proof
+from triplane.errors import Archived, Forbidden, NotFound
 from triplane.gateway.answers import malformed
 from triplane.gateway.auth import Caller, CallerDep, require_person_or_operator
 from triplane.gateway.log import log_access
@@ -34,7 +34,11 @@ async def proof(
     if (seq is None) == (id is None):
         raise malformed("name the entry by its seq or by its id, one of the two")
     backends = gateway.backends
-    recorded = await (entry_at(backends.log, seq) if seq is not None else backends.log.get(id or ""))
+    try:
+        recorded = await (entry_at(backends.log, seq) if seq is not None else backends.log.get(id or ""))
+    except Archived:
+        await require_person_or_operator(gateway, caller, log_access(EventFilter(namespace=namespace)))
+        raise
     # What the installation signs with is for everybody to know, as /v1/keys tells it.
     if recorded is None or recorded.entry["type"] not in KEY_EVENTS:
         await require_person_or_operator(gateway, caller, log_access(EventFilter(namespace=namespace)))
@@ -43,6 +47,22 @@ async def proof(
             raise NotFound(f"no {what} is in the log" + (f" about namespace {namespace}" if namespace else ""))
     octets = await entry_proof(backends.log, backends.checkpoints, recorded, size)
     return Response(octets, media_type=PLAIN)
+
+
+@router.get("/inclusion")
+async def inclusion(
+    gateway: GatewayDep,
+    caller: CallerDep,
+    seq: Annotated[int, Query(ge=0, le=MAX_SIZE)],
+    size: Place = None,
+    namespace: str | None = None,
+) -> Response:
+    """The proof of ``/proof`` without the entry, for who has that from the archive. It holds hashes and a checkpoint:
+    who may read a part of the log may know them of the whole."""
+    _refuse_runs(caller)
+    await require_person_or_operator(gateway, caller, log_access(EventFilter(namespace=namespace)))
+    shown = await place_proof(gateway.backends.checkpoints, seq, size)
+    return Response(shown.octets, media_type=PLAIN)
 
 
 @router.get("/consistency")
