@@ -98,7 +98,7 @@ def verify(
     """Check step by step that an artifact was produced, reviewed by somebody else, and accepted.
 
     An exported folder is checked without any connection, and so is the bundle of `triplane lineage -o in-toto`, with
-    all that the artifact was made from. Exit 1 names the step that failed."""
+    all that the artifact was made from. Exit 1 names the step that failed; exit 2: its entries are archived."""
     from triplane.audit.verification import holds
     from triplane.audit.verification import verify as verify_evidence
     from triplane.cli.bundle import read_bundle_folder, read_keys, with_content
