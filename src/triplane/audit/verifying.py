@@ -15,6 +15,7 @@ from triplane.audit.checkpoint import Checkpoint
 from triplane.audit.merkle import CompactRange
 from triplane.audit.model import GENESIS_PREV, Break, Verification
 from triplane.audit.tiles import WIDTH
+from triplane.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,17 @@ class Trunk:
 
     def _of_size(self, size: int) -> bool:
         return any(one.size == size for one in self._marks)
+
+
+def check_range(origin: str, first: int, last: int | None, size: int) -> None:
+    """Raises ``InvalidInput`` for a range that is none, or that goes beyond a log of this size: nothing is wrong with
+    the log then."""
+    if first < 0 or (last is not None and last < first):
+        raise InvalidInput(f"cannot verify from {first} to {last}: a range is 0 <= first <= last")
+    if first > size or (last is not None and last >= size):
+        asked = f"from {first} on" if last is None else f"from {first} to {last}"
+        has = f"{size} entries, 0 to {size - 1}" if size else "no entry"
+        raise InvalidInput(f"cannot verify {asked}: the log {origin} has {has}; ask for a range within it")
 
 
 def tile_roots(leaves: Sequence[bytes]) -> list[bytes]:

@@ -130,6 +130,12 @@ async def test_a_range_is_said_to_be_unanchored(world: World, run: Run) -> None:
     assert "entry 300" in err
 
 
+@pytest.mark.parametrize("option", ["--first", "--last"])
+async def test_a_range_beyond_the_log_is_wrong_usage_and_no_break(world: World, run: Run, option: str) -> None:
+    with pytest.raises(InvalidInput, match="has 600 entries, 0 to 599"):
+        await in_thread(run, option, "5000")
+
+
 async def test_it_goes_on_from_its_state_and_reads_only_what_is_new(world: World, run: Run, tmp_path: Path) -> None:
     await world.store.publish(await world.note(600))
     state = ("--key", world.key, "--state", str(tmp_path / "state"), "-o", "json")

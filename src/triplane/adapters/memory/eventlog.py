@@ -14,7 +14,7 @@ from triplane.audit.chain import ChainVerifier, StoredEntry, projections
 from triplane.audit.entry import Sealed, first_entries, format_time, prepare, seal_all
 from triplane.audit.model import GENESIS_PREV, EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.tiles import WIDTH
-from triplane.audit.verifying import GENESIS, Given, Progress, Segment, Trunk, segment_of
+from triplane.audit.verifying import GENESIS, Given, Progress, Segment, Trunk, check_range, segment_of
 from triplane.errors import Fenced, InvalidInput, NotFound, Unavailable
 
 LARGEST_QUERY = 10_000
@@ -167,8 +167,7 @@ class MemoryEventLog:
         given: Given = Given(),  # frozen
     ) -> Verification:
         """See ``EventLog.verify_chain``."""
-        if first < 0 or (last is not None and last < first):
-            raise InvalidInput(f"cannot verify from {first} to {last}: a range is 0 <= first <= last")
+        check_range(self.origin, first, last, len(self._log.rows))
         start = given.start or GENESIS
         first = first or start.size
         if first not in (0, start.size) and given.start is not None:
@@ -179,7 +178,7 @@ class MemoryEventLog:
         if first == start.size:
             verifier = ChainVerifier.following(self.origin, first, start.leaf, start.time)
         else:
-            verifier = ChainVerifier(self.origin, first, rows[first - 1][0].octets if first <= len(rows) else None)
+            verifier = ChainVerifier(self.origin, first, rows[first - 1][0].octets)
         trunk = Trunk(first, given, verifier.prev, tree=first == start.size)
         for recorded, body in rows[first:end]:
             indexed = (self._log.ids.get(recorded.entry["id"]), body)

@@ -220,8 +220,6 @@ class PostgresEventLog:
     ) -> Verification:
         """See ``EventLog.verify_chain``. Without ``last`` it goes on to the head, entries appended meanwhile
         included, and compares with the head row."""
-        if first < 0 or (last is not None and last < first):
-            raise InvalidInput(f"cannot verify from {first} to {last}: a range is 0 <= first <= last")
         with translated("verify the log"):
             async with self._pool.connection() as connection:
                 return await sweep(connection, self._conninfo, Range(self.origin, first, last, given))

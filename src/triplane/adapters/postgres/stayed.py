@@ -24,8 +24,11 @@ _SELECT: Final = """
     WHERE e.origin = %s AND (e.seq < %s OR e.type = 'log.archived') ORDER BY e.seq"""
 
 
-async def check_stayed(connection: psycopg.AsyncConnection[tuple[Any, ...]], origin: str, upto: int) -> Break | None:
-    """The first thing wrong with what stayed below ``upto``; within the caller's transaction."""
+async def check_stayed(
+    connection: psycopg.AsyncConnection[tuple[Any, ...]], origin: str, upto: int, size: int
+) -> Break | None:
+    """The first thing wrong with what stayed below ``upto``; within the caller's transaction. A break behind ``upto``,
+    at the log's end, is that nothing tells of the last archiving: where that was taken away, the chain may say."""
     stayed: list[int] = []
     ranges: list[JsonObject] = []
     async with connection.cursor("stayed", binary=True) as cursor:
@@ -48,14 +51,17 @@ async def check_stayed(connection: psycopg.AsyncConnection[tuple[Any, ...]], ori
                     ranges.append(entry["data"])
                 if seq < upto and entry["type"] in STAYING:
                     stayed.append(seq)
-    return _complete(ranges, stayed, upto)
+    return _complete(ranges, stayed, upto, max(size, upto))
 
 
-def _complete(ranges: Sequence[JsonObject], stayed: Sequence[int], upto: int) -> Break | None:
+def _complete(ranges: Sequence[JsonObject], stayed: Sequence[int], upto: int, end: int) -> Break | None:
     joined = 0
     for data in sorted(ranges, key=lambda data: int(data["upto"])):
         if data["first"] != joined:
-            break
+            message = (
+                f"the `log.archived` is missing that tells that entries {joined} to {data['first'] - 1} are archived"
+            )
+            return broken_at(joined, BreakReason.ENTRY_MISSING, message)
         joined, first = data["upto"], joined
         have = sum(first <= seq < joined for seq in stayed)
         if have != data["staying"]:
@@ -63,6 +69,9 @@ def _complete(ranges: Sequence[JsonObject], stayed: Sequence[int], upto: int) ->
             message = f"of the entries {first} to {joined - 1} {stay} stayed when they were archived, {have} are there"
             return broken_at(first, BreakReason.ENTRY_MISSING, message)
     if joined != upto:
-        message = f"entries 0 to {upto - 1} are archived, but the log tells of that only up to {joined - 1}"
-        return broken_at(joined, BreakReason.ENTRY_MISSING, message)
+        message = (
+            f"entry {end} is missing: the log ends before the `log.archived` that tells that entries {joined} to "
+            f"{upto - 1} are archived; entries were cut off"
+        )
+        return broken_at(end, BreakReason.ENTRY_MISSING, message)
     return None

@@ -26,7 +26,7 @@ from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry, broken
 from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import GENESIS_PREV, Break, Verification
 from triplane.audit.tiles import WIDTH
-from triplane.audit.verifying import Given, Progress, Segment, Trunk, segment_of
+from triplane.audit.verifying import Given, Progress, Segment, Trunk, check_range, segment_of
 from triplane.errors import Corrupt, InvalidInput, Unavailable
 
 CHUNK: Final = 16 * WIDTH
@@ -39,6 +39,8 @@ _FEWEST_BLOCKS: Final = 64
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _OCTETS: Final = "SELECT octets FROM log.entries WHERE origin = %s AND seq = %s"
 _HEAD: Final = "SELECT size, leaf FROM log.heads WHERE origin = %s"
+_LAST: Final = "SELECT seq FROM log.entries WHERE origin = %s ORDER BY seq DESC LIMIT 1"
+_STAYED_LEAF: Final = "SELECT leaf FROM log.archived_entries WHERE origin = %s AND seq = %s"
 _BEHIND: Final = "SELECT seq FROM log.entries WHERE origin = %s AND seq >= %s ORDER BY seq LIMIT 1"
 _SELECT: Final = """
     SELECT e.seq, e.octets, e.leaf, i.seq, i.body_sha256,
@@ -102,7 +104,7 @@ class _Sweep:
         """Everything; the first break ends it."""
         broken = await self._begin()
         if broken is None:
-            broken = await (self._to_head() if self._asked.last is None else self._to(self._asked.last + 1))
+            broken = await self._to_end()
         if broken is None and self._asked.last is None and not self._parted:
             broken = self._trunk.beyond()
         if broken is not None:
@@ -111,6 +113,8 @@ class _Sweep:
 
     async def _begin(self) -> Break | None:
         given, first = self._asked.given, self._asked.first
+        if first or self._asked.last is not None:
+            check_range(self._origin, first, self._asked.last, await self._length())
         archive = await self._one(_ARCHIVE, (self._origin,))
         if archive is not None and None in archive:
             raise Corrupt(f"what log.archives holds of {self._origin} is NULL: restore the log from a backup")
@@ -124,12 +128,30 @@ class _Sweep:
         elif first == 0:
             self._trunk = Trunk(0, given, GENESIS_PREV, tree=True)
         else:
-            row = await self._one(_OCTETS, (self._origin, first - 1))
-            self._trunk = Trunk(first, given, "" if row is None else leaf_hash(row[0]).hex(), tree=False)
-            if row is None:
-                message = f"entry {first - 1}, the left edge, is missing"
-                return broken_at(first - 1, BreakReason.ENTRY_MISSING, message)
+            edge = await self._edge(first)
+            self._trunk = Trunk(first, given, edge or "", tree=False)
+            if edge is None:
+                return self._edgeless(first)
         return None
+
+    async def _length(self) -> int:
+        """How many entries there are, by the head row or by the last of them, whichever says more."""
+        size, _ = await self._head()
+        last = await self._one(_LAST, (self._origin,))
+        return size if last is None else max(size, last[0] + 1)
+
+    async def _edge(self, first: int) -> str | None:
+        """Leaf hash of the entry before ``first``, of its octets; where they are archived, the one that stayed."""
+        if first == 0:
+            return GENESIS_PREV
+        if row := await self._one(_OCTETS, (self._origin, first - 1)):
+            return leaf_hash(row[0] or b"").hex()
+        stayed = await self._one(_STAYED_LEAF, (self._origin, first - 1)) if first <= self._boundary else None
+        return None if stayed is None or stayed[0] is None else bytes(stayed[0]).hex()
+
+    @staticmethod
+    def _edgeless(first: int) -> Break:
+        return broken_at(first - 1, BreakReason.ENTRY_MISSING, f"entry {first - 1}, the left edge, is missing")
 
     async def _behind_archive(self, archive: tuple[Any, ...]) -> Break | None:
         """Begin where the archive ends, with the tree made of the leaf hashes that stayed. They are shown to be the
@@ -156,6 +178,11 @@ class _Sweep:
             return broken_at(0, BreakReason.CHECKPOINT_MISMATCH, message)
         trunk.first, trunk.prev = upto, leaf.hex()
         broken = await self._stayed(upto) and await self._stayed(upto)  # the first look may meet an archiving's end
+        if (
+            broken is not None and broken.seq >= upto
+        ):  # what told of the archiving is gone; the chain may say from where
+            found = await self._to_end()
+            return found if found is not None and found.seq < broken.seq else broken
         if broken is None and self._asked.given.archived is not None:
             broken = await check_archived(self._connection, self._origin, upto, self._asked.given.archived)
         return broken
@@ -179,7 +206,8 @@ class _Sweep:
         """Whether what stayed is sound, in a snapshot of its own: in one that is older than the end of an archiving,
         nothing is in a partition that took another's place."""
         async with self._snapshot():
-            return await check_stayed(self._connection, self._origin, upto)
+            size, _ = await self._head()
+            return await check_stayed(self._connection, self._origin, upto, size)
 
     async def _refuse_moved(self, broken: Break) -> None:
         """Raise ``Unavailable`` when what seems broken was archived since this began: it left meanwhile."""
@@ -188,6 +216,10 @@ class _Sweep:
             raise Unavailable(
                 f"entries before {archive[0]} of {self._origin} were archived while they were verified: verify again"
             )
+
+    async def _to_end(self) -> Break | None:
+        """To the end of what was asked for."""
+        return await (self._to_head() if self._asked.last is None else self._to(self._asked.last + 1))
 
     async def _to_head(self) -> Break | None:
         """To the head, and on to what was appended meanwhile."""
@@ -267,9 +299,10 @@ class _Sweep:
         """The first break among these entries, row by row; without ``end``, to the head and against it."""
         if first == self._trunk.next:
             verifier = ChainVerifier.following(self._origin, first, self._trunk.prev, self._trunk.time)
+        elif (edge := await self._edge(first)) is None:
+            return self._edgeless(first)
         else:
-            row = await self._one(_OCTETS, (self._origin, first - 1))
-            verifier = ChainVerifier(self._origin, max(first, 0), row[0] if row else None)
+            verifier = ChainVerifier.following(self._origin, first, edge, "")
         async with self._snapshot():
             size, leaf = await self._head()
             async with self._connection.cursor("sweep", binary=True) as cursor:

@@ -400,6 +400,61 @@ async def test_1_what_stayed_and_was_altered_is_found(world: World, statement: s
         assert found.broken.seq == seq
 
 
+async def changed(world: World, *statements: str) -> Any:
+    """What verification says of 857 entries, 512 of them archived, after a superuser's statements."""
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    await world.log.append([body(n) for n in range(600, 853)])
+    await world.sign()
+    await world.archive(before=800)
+    assert (await world.log.verify_chain()).last == 856
+    with world.database.superuser() as admin:
+        for table in ("log.heads", *world.partitions()):
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        for statement in statements:
+            admin.execute(statement)  # type: ignore[arg-type]
+    return (await world.log.verify_chain()).broken
+
+
+@pytest.mark.parametrize("column", ["leaf = decode(repeat('ab', 32), 'hex')", "size = 856", "size = 100"])
+async def test_a_head_that_does_not_fit_is_named_behind_an_archive_too(world: World, column: str) -> None:
+    broken = await changed(world, f"UPDATE log.heads SET {column}")
+    assert (broken.seq, broken.reason) == (857, "HeadMismatch")
+
+
+async def test_a_log_cut_off_before_what_tells_of_its_archiving_is_broken_at_the_cut(world: World) -> None:
+    broken = await changed(
+        world,
+        "DELETE FROM log.entries WHERE seq = 856",
+        "UPDATE log.heads SET size = 856, leaf = e.leaf, time = e.time FROM log.entries e WHERE e.seq = 855",
+    )
+    assert (broken.seq, broken.reason) == (856, "EntryMissing")
+    assert "the log ends before the `log.archived` that tells that entries 256 to 767 are archived" in broken.message
+
+
+async def test_what_told_of_an_archiving_is_named_where_it_was_taken_from_the_chain(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    await world.log.append([body(600)])
+    with world.database.superuser() as admin:
+        for table in world.partitions():
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        admin.execute("DELETE FROM log.entries WHERE type = 'log.archived'")
+    broken = (await world.log.verify_chain()).broken
+    assert broken is not None
+    assert (broken.seq, broken.reason) == (602, "EntryMissing")
+
+
+async def test_a_range_that_begins_where_the_archive_ends_is_verified(world: World) -> None:
+    await world.log.append([body(n) for n in range(600)])
+    await world.sign()
+    await world.archive(before=300)
+    found = await world.log.verify_chain(first=256)
+    assert (found.first, found.last, found.ok) == (256, 602, True)
+
+
 async def test_entries_are_archived_by_their_age_again_and_again(world: World) -> None:
     for first in (0, 300, 600):
         await world.log.append([body(n) for n in range(first, first + 300)])
