@@ -178,6 +178,15 @@ FLIP = "set_byte({0}, 40, get_byte({0}, 40) # 1)"
         pytest.param(
             "UPDATE log.heads SET leaf = decode(repeat('ab', 32), 'hex')", 12, "HeadMismatch", id="the head's leaf"
         ),
+        *(
+            pytest.param(
+                f"UPDATE log.heads SET time = '{year}-01-01T00:00:00.000000Z'",
+                12,
+                "HeadMismatch",
+                id=f"the head's time, of {year}",
+            )
+            for year in (2000, 2099)
+        ),
         pytest.param("UPDATE log.heads SET size = 11", 12, "HeadMismatch", id="the head's size, smaller"),
         pytest.param("UPDATE log.heads SET size = 13", 12, "EntryMissing", id="the head's size, larger"),
         pytest.param(
@@ -204,6 +213,31 @@ async def test_verification_names_the_first_bad_entry_and_why(
     found = await first_break(log)
     assert (found.seq, found.reason) == (seq, reason)
     assert str(seq) in found.message
+
+
+@pytest.mark.parametrize(
+    ("year", "connected"),
+    [
+        pytest.param(2099, True, id="ahead, a writer at work that others came before"),
+        pytest.param(2099, False, id="ahead, a writer that connects"),
+        pytest.param(2000, False, id="behind, a writer that connects"),
+    ],
+)
+async def test_15_behind_a_head_of_another_time_nothing_is_appended(
+    log: PostgresEventLog, database: Database, year: int, connected: bool
+) -> None:
+    """All that follows would have that time, and be signed with it, for good."""
+    writer = log if connected else await PostgresEventLog(database.dsn("gateway"), writer="gateway").open()
+    other = await PostgresEventLog(database.dsn("operator"), writer="other").open()
+    await other.append([body(50)])  # so that a writer at work looks at the head again
+    await other.close()
+    head = await log.head()
+    as_superuser(database, f"UPDATE log.heads SET time = '{year}-01-01T00:00:00.000000Z'")
+    for _ in range(2):
+        with pytest.raises(Corrupt, match=f"time '{year}-.*nothing is appended; run `triplane log verify`"):
+            await writer.append([body(51)])
+    assert await log.head() == head
+    await writer.close()
 
 
 async def test_3_an_entry_inserted_in_the_middle_is_found(log: PostgresEventLog, database: Database) -> None:

@@ -118,9 +118,11 @@ class ChainVerifier:
             self._check(row)
         return self.broken is None
 
-    def close(self, size: int, head: str) -> None:
-        """Compare the end with what the head row says; only for a verification up to the head."""
-        if self.broken is None and (size != self.next or head != self.prev):
+    def close(self, size: int, head: str, time: str) -> None:
+        """Compare the end with what the head row says (size, leaf hash and time of the last entry); only for a
+        verification up to the head. The time is not compared where no entry was checked and the last one's is unknown.
+        """
+        if self.broken is None and (size != self.next or head != self.prev or (self._time and time != self._time)):
             if size > self.next:
                 self._break(
                     self.next,
@@ -131,7 +133,8 @@ class ChainVerifier:
                 self._break(
                     self.next,
                     BreakReason.HEAD_MISMATCH,
-                    f"the head says {size} entries and leaf {head}; the entries are {self.next} and end in {self.prev}",
+                    f"the head says {size} entries, leaf {head} and time {time!r}; the entries are {self.next} and end "
+                    f"in {self.prev} at {self._time!r}",
                 )
 
     def stray(self, seq: int, event_id: str) -> None:

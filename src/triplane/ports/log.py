@@ -69,8 +69,8 @@ class EventLog(Protocol):
         each of the given checkpoints; the first thing wrong is in the result, with its reason.
 
         It begins at ``first``, or behind ``given.start``. Without ``last`` it goes on to the head, what is appended
-        meanwhile included, and must end as the head says. Raises ``InvalidInput`` for a range that goes beyond the log, ``Corrupt`` when there
-        is no head, ``Unavailable``.
+        meanwhile included, and must end as the head says. Raises ``InvalidInput`` for a range that goes beyond the
+        log, ``Corrupt`` when there is no head, ``Unavailable``.
         """
         ...
 

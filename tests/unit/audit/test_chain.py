@@ -14,6 +14,7 @@ from triplane.audit.model import EventBody, EventSubject
 HOST, INSTALL = "localhost", "abc"
 ORIGIN = f"{HOST}/{INSTALL}"
 Rows = list[StoredEntry]
+LAST_TIME = "2026-01-02T00:00:00.000000Z"
 
 
 def body(number: int) -> EventBody:
@@ -32,7 +33,7 @@ def stored(sealed: Sealed) -> StoredEntry:
     return StoredEntry(seq, sealed.octets, sealed.leaf, projections(opened.entry), (seq, opened.body_sha256))
 
 
-def chain(count: int = 10, origin: str = ORIGIN, time: str = "2026-01-02T00:00:00.000000Z") -> Rows:
+def chain(count: int = 10, origin: str = ORIGIN, time: str = LAST_TIME) -> Rows:
     host, _, install = origin.partition("/")
     begun = first_entries(host, install, datetime(2026, 1, 1, tzinfo=UTC))
     rest = seal_all([prepare(origin, body(n)) for n in range(2, count)], 2, begun[-1].leaf.hex(), time)
@@ -177,23 +178,25 @@ def test_a_missing_tail_is_seen_against_the_head() -> None:
     rows = chain()
     verifier = ChainVerifier(ORIGIN)
     assert all(verifier.feed(row) for row in rows[:7])
-    verifier.close(10, rows[-1].leaf.hex())
+    verifier.close(10, rows[-1].leaf.hex(), LAST_TIME)
     assert verifier.broken is not None
     assert (verifier.broken.seq, verifier.broken.reason) == (7, "EntryMissing")
 
 
 @pytest.mark.parametrize(
-    ("size", "leaf"),
+    ("size", "leaf", "time"),
     [
-        pytest.param(10, "ab" * 32, id="another leaf"),
-        pytest.param(9, None, id="fewer entries than there are"),
+        pytest.param(10, "ab" * 32, None, id="another leaf"),
+        pytest.param(9, None, None, id="fewer entries than there are"),
+        pytest.param(10, None, "2099-01-01T00:00:00.000000Z", id="a later time"),
+        pytest.param(10, None, "2000-01-01T00:00:00.000000Z", id="an earlier time"),
     ],
 )
-def test_a_head_that_does_not_fit_is_a_break(size: int, leaf: str | None) -> None:
+def test_a_head_that_does_not_fit_is_a_break(size: int, leaf: str | None, time: str | None) -> None:
     rows = chain()
     verifier = ChainVerifier(ORIGIN)
     assert all(verifier.feed(row) for row in rows)
-    verifier.close(size, leaf or rows[-1].leaf.hex())
+    verifier.close(size, leaf or rows[-1].leaf.hex(), time or LAST_TIME)
     assert verifier.broken is not None
     assert verifier.broken.reason == "HeadMismatch"
 

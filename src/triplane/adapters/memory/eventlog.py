@@ -88,7 +88,7 @@ class MemoryEventLog:
         known = {body.id: self._known(ids[body.id]) for body in prepared if body.id in ids}
         arrangement = arrange([prepared], known)
         size, prev = len(self._log.rows), self._last_leaf()
-        moment = max(format_time(self._now()), self._log.rows[-1][0].entry["time"] if self._log.rows else "")
+        moment = max(format_time(self._now()), self._last_time())
         sealed = seal_all(arrangement.fresh, size, prev, moment)
         receipts = [
             Receipt(body.id, size + place, entry.leaf.hex(), moment)
@@ -186,7 +186,7 @@ class MemoryEventLog:
             if not verifier.feed(StoredEntry(recorded.seq, recorded.octets, *stored)):
                 break
         if last is None and not parted:
-            verifier.close(len(rows), self._last_leaf())
+            verifier.close(len(rows), self._last_leaf(), self._last_time())
         else:
             verifier.expect(end)
         broken = verifier.broken
@@ -226,6 +226,9 @@ class MemoryEventLog:
 
     def _last_leaf(self) -> str:
         return self._log.rows[-1][0].leaf_hash if self._log.rows else GENESIS_PREV
+
+    def _last_time(self) -> str:
+        return str(self._log.rows[-1][0].entry["time"]) if self._log.rows else ""
 
     def _known(self, place: int) -> Known:
         recorded, body = self._log.rows[place]

@@ -20,6 +20,7 @@ from typing import Any
 import psycopg
 
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, NOT_A_CONTINUATION, translated
+from triplane.adapters.postgres.endcheck import LAST_ENTRY, Head, check_end
 from triplane.adapters.postgres.exchange import execute_prepared, prepare
 from triplane.adapters.postgres.newentries import encode_entries, encode_hashes
 from triplane.adapters.postgres.sequencer import Call, Sent
@@ -59,22 +60,13 @@ _TRUE = b"\x01"
 
 
 @dataclass(frozen=True, slots=True)
-class _Head:
-    """Where the log ends."""
-
-    size: int
-    leaf: bytes
-    time: str
-
-
-@dataclass(frozen=True, slots=True)
 class _Batch:
     """Calls, sealed behind a head and encoded."""
 
     calls: Sequence[Call]
     arrangement: Arrangement
-    behind: _Head
-    head: _Head
+    behind: Head
+    head: Head
     """Where the log ends once these are in it."""
     leaves: list[bytes]
     entries: bytes
@@ -90,7 +82,9 @@ class Appender:
         self._writer = writer
         self._now = now
         self._connection: _Connection | None = None
-        self._head: _Head | None = None
+        self._head: Head | None = None
+        self._checked = False
+        """Whether the head, as this connection first took it, was held against the last entry."""
         self._oid = 0
         self._sent = False
         self._under_way: _Batch | None = None
@@ -137,6 +131,7 @@ class Appender:
         """Disconnect; the next batch connects again."""
         connection, self._connection = self._connection, None
         self._head = self._under_way = self._ahead = None
+        self._checked = False
         if connection is not None:
             with contextlib.suppress(psycopg.Error):
                 await connection.close()
@@ -165,23 +160,28 @@ class Appender:
             )
             row = await cursor.fetchone()
         assert row is not None
-        *head, known_ids = row
+        *fields, known_ids = row
+        head = Head(*fields)
+        if not self._checked or head.time > format_time(self._now()):
+            last = await (await connection.execute(LAST_ENTRY, (self._origin, head.size - 1), binary=True)).fetchone()
+            check_end(self._origin, head, last)
+            self._checked = True
         known = await self._known(connection, known_ids) if known_ids else {}
         arrangement = arrange(calls, known)
         if not arrangement.fresh:
             await connection.execute("COMMIT")  # of nothing; after a ROLLBACK psycopg gives up prepared statements
             return arrangement.outcomes([])
-        batch = self._sealed(calls, arrangement, _Head(*head))
+        batch = self._sealed(calls, arrangement, head)
         receipts = await self._append(connection, batch, sent, transaction=True)
         if receipts is None:
             raise Corrupt(f"the head of {self._origin} moved under its lock: verify the log")
         return arrangement.outcomes(receipts)
 
-    def _sealed(self, calls: Sequence[Call], arrangement: Arrangement, behind: _Head) -> _Batch:
+    def _sealed(self, calls: Sequence[Call], arrangement: Arrangement, behind: Head) -> _Batch:
         fresh = arrangement.fresh
         moment = max(format_time(self._now()), behind.time)
         leaves = chain_leaves(fresh, behind.size, behind.leaf, moment)
-        head = _Head(behind.size + len(leaves), leaves[-1], moment) if leaves else behind
+        head = Head(behind.size + len(leaves), leaves[-1], moment) if leaves else behind
         return _Batch(calls, arrangement, behind, head, leaves, encode_entries(fresh, self._oid))
 
     async def _append(
@@ -238,7 +238,7 @@ class Appender:
 
     async def _connected(self) -> _Connection:
         if self._connection is None or self._connection.closed:
-            self._head = None
+            self._head, self._checked = None, False
             self._connection = await psycopg.AsyncConnection.connect(
                 self._conninfo,
                 autocommit=True,

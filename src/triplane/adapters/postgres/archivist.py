@@ -8,6 +8,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, translated
+from triplane.adapters.postgres.endcheck import LAST_ENTRY, Head, check_end
 from triplane.adapters.postgres.ownerappend import append_within
 from triplane.adapters.postgres.roles import LOG_OWNER
 from triplane.audit.entry import format_time, prepare
@@ -81,13 +82,22 @@ class PostgresArchivist:
             head = self._opened().execute(_HEAD, (self._origin,)).fetchone()
             if head is None:
                 raise Unavailable(f"no log has the origin {self._origin}")
-            size, leaf, last = head
-            moment = max(moment, last)
+            end = Head(*head)
+            last = self._opened().execute(LAST_ENTRY, (self._origin, end.size - 1)).fetchone()
+            check_end(self._origin, end, last)
+            moment = max(moment, end.time)
             body = log_archived(self._origin, cut.first, cut.upto, cut.root.hex(), cut.size, staying)
             entries = [prepare(self._origin, body)]
             epoch = self._epoch()
             if not append_within(
-                self._opened(), self._origin, entries, size=size, leaf=leaf, time=moment, writer=_WRITER, epoch=epoch
+                self._opened(),
+                self._origin,
+                entries,
+                size=end.size,
+                leaf=end.leaf,
+                time=moment,
+                writer=_WRITER,
+                epoch=epoch,
             ):
                 raise Conflict(f"the head of {self._origin} moved under its lock: verify the log")
 

@@ -38,7 +38,7 @@ _FEWEST_BLOCKS: Final = 64
 """A smaller id index is read whole for each chunk."""
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _OCTETS: Final = "SELECT octets FROM log.entries WHERE origin = %s AND seq = %s"
-_HEAD: Final = "SELECT size, leaf FROM log.heads WHERE origin = %s"
+_HEAD: Final = "SELECT size, leaf, time FROM log.heads WHERE origin = %s"
 _LAST: Final = "SELECT seq FROM log.entries WHERE origin = %s ORDER BY seq DESC LIMIT 1"
 _STAYED_LEAF: Final = "SELECT leaf FROM log.archived_entries WHERE origin = %s AND seq = %s"
 _BEHIND: Final = "SELECT seq FROM log.entries WHERE origin = %s AND seq >= %s ORDER BY seq LIMIT 1"
@@ -136,7 +136,7 @@ class _Sweep:
 
     async def _length(self) -> int:
         """How many entries there are, by the head row or by the last of them, whichever says more."""
-        size, _ = await self._head()
+        size, _, _ = await self._head()
         last = await self._one(_LAST, (self._origin,))
         return size if last is None else max(size, last[0] + 1)
 
@@ -206,7 +206,7 @@ class _Sweep:
         """Whether what stayed is sound, in a snapshot of its own: in one that is older than the end of an archiving,
         nothing is in a partition that took another's place."""
         async with self._snapshot():
-            size, _ = await self._head()
+            size, _, _ = await self._head()
             return await check_stayed(self._connection, self._origin, upto, size)
 
     async def _refuse_moved(self, broken: Break) -> None:
@@ -225,7 +225,7 @@ class _Sweep:
         """To the head, and on to what was appended meanwhile."""
         for _ in range(_ROUNDS):
             begun = self._trunk.next
-            size, leaf = await self._head()
+            size, leaf, time = await self._head()
             if size < begun:
                 return await self._diagnosed(begun, None)
             part = self._asked.given.part
@@ -234,8 +234,10 @@ class _Sweep:
                 return await self._to(self._trunk.first + part)
             if broken := await self._to(size):
                 return broken
-            differs = self._trunk.prev != leaf.hex() or (
-                size == begun and await self._one(_BEHIND, (self._origin, size))
+            differs = (
+                self._trunk.prev != leaf.hex()
+                or (self._trunk.time and self._trunk.time != time)
+                or (size == begun and await self._one(_BEHIND, (self._origin, size)))
             )
             if differs and (broken := await self._diagnosed(max(self._trunk.first, size - CHUNK), None)):
                 return broken
@@ -304,13 +306,13 @@ class _Sweep:
         else:
             verifier = ChainVerifier.following(self._origin, first, edge, "")
         async with self._snapshot():
-            size, leaf = await self._head()
+            size, leaf, time = await self._head()
             async with self._connection.cursor("sweep", binary=True) as cursor:
                 await cursor.execute(_SELECT, (self._origin, verifier.next, _FOREVER if end is None else end))
                 while verifier.broken is None and (rows := await cursor.fetchmany(_ROWS)):
                     await asyncio.to_thread(_feed, verifier, rows)
             if end is None:
-                verifier.close(size, leaf.hex())
+                verifier.close(size, leaf.hex(), time)
             else:
                 verifier.expect(end)
         return verifier.broken
@@ -342,11 +344,11 @@ class _Sweep:
         samples = await cursor.fetchall()
         return _IndexMap(tuple(block for block, _ in samples), tuple(seq for _, seq in samples))
 
-    async def _head(self) -> tuple[int, bytes]:
+    async def _head(self) -> tuple[int, bytes, str]:
         row = await self._one(_HEAD, (self._origin,))
         if row is None or None in row:
             raise Corrupt(f"the head row of {self._origin} is gone: restore the log from a backup")
-        return row[0], row[1]
+        return row[0], row[1], row[2]
 
     async def _one(self, statement: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
         cursor = await self._connection.execute(statement, values, binary=True)
