@@ -16,6 +16,7 @@ from tests.contract.test_event_log import body
 
 from triplane.adapters.postgres import appender, ownerappend
 from triplane.adapters.postgres.eventlog import PostgresEventLog
+from triplane.adapters.postgres.migrate import migrate
 from triplane.adapters.postgres.ownerappend import append_within
 from triplane.audit.entry import Context, Prepared, first_entries, format_time, open_entry, prepare, seal_all
 from triplane.audit.merkle import leaf_hash
@@ -321,6 +322,42 @@ async def test_12_a_log_without_its_head_row_says_so(log: PostgresEventLog, data
         await log.verify_chain()
     with pytest.raises(Corrupt, match="head row"):
         await log.head()
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        pytest.param(["DELETE FROM log.heads"], id="the head row gone"),
+        pytest.param(["UPDATE log.heads SET current = false"], id="the head row not the current one"),
+        pytest.param(
+            [
+                "ALTER TABLE log.checkpoints DROP CONSTRAINT note_says_so",
+                "INSERT INTO log.checkpoints SELECT origin, 2, leaf, '' FROM log.heads",
+                "DELETE FROM log.heads",
+                "TRUNCATE log.entries",
+            ],
+            id="only checkpoints left",
+        ),
+        pytest.param(
+            [
+                "INSERT INTO log.archives SELECT origin, 256, leaf, leaf, '', 'there', '' FROM log.heads",
+                "DELETE FROM log.heads",
+                "TRUNCATE log.entries",
+            ],
+            id="only what tells of an archive left",
+        ),
+    ],
+)
+async def test_12_no_new_log_is_begun_in_the_place_of_one_without_its_head_row(
+    log: PostgresEventLog, database: Database, statements: list[str]
+) -> None:
+    as_superuser(database, *statements)
+    with pytest.raises(Corrupt, match=f"the head row of the log {database.origin} is gone.* restore from a backup"):
+        await PostgresEventLog(database.dsn("verifier"), writer="verifier").open()
+    with pytest.raises(Corrupt, match="no new log is begun in its place"):
+        migrate(database.dsn("migrator"), database.server.passwords, database=database.name)
+    with database.superuser() as admin:
+        assert admin.execute("SELECT count(*) FROM log.heads WHERE current").fetchone() == (0,)
 
 
 @pytest.fixture(scope="module")

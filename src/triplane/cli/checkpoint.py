@@ -97,7 +97,7 @@ async def _checkpoint(current: "Settings", kubeconfig: "Path | None") -> dict[st
     from triplane.audit.checkpoint import verify_checkpoint
     from triplane.audit.dsse import load_public_key
     from triplane.controllers.continuity import examine, gather_places
-    from triplane.domain.continuity import Known
+    from triplane.domain.continuity import Known, refusal
     from triplane.wiring import open_outside, open_verifier
 
     planes = await open_verifier(current)
@@ -107,11 +107,13 @@ async def _checkpoint(current: "Settings", kubeconfig: "Path | None") -> dict[st
         public = [*(signer.public_key for signer in outside.keys.signers()), *outside.keys.retired()]
         known = Known(planes.log.origin, tuple(load_public_key(key).public_bytes_raw() for key in public))
         octets = await planes.checkpoints.latest()
-        if octets is None:
-            raise NotFound("no checkpoint has been signed yet: is the operator running? `triplane up` starts it")
-        signed = verify_checkpoint(octets, known.trust())
         places = await gather_places(planes.checkpoints, outside.ledger, outside.anchors)
         findings = await examine(planes.log, planes.checkpoints, places, known)
+        if octets is None:  # of this log; another one may have been signed
+            raise refusal(findings) or NotFound(
+                "no checkpoint has been signed yet: is the operator running? `triplane up` starts it"
+            )
+        signed = verify_checkpoint(octets, known.trust())
         size, _ = await planes.log.head()
         await outside.close()
     finally:

@@ -19,6 +19,7 @@ from triplane.adapters.filesystem.notarykeys import NotaryKeyFolder
 from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
+from triplane.adapters.postgres.migrate import migrate
 from triplane.audit.merkle import Node, leaf_hash, subtree_root
 from triplane.errors import Corrupt
 
@@ -172,6 +173,23 @@ async def test_the_command_shows_the_checkpoint_and_who_holds_it(
         admin.execute("UPDATE log.entries SET leaf = set_byte(leaf, 0, 1 + get_byte(leaf, 0) % 255) WHERE seq = 3")
     tampered = triplane(home, database, "checkpoint")
     assert (tampered.returncode, "not the ones that were signed" in tampered.stderr) == (1, True)
+
+
+async def test_the_command_names_what_was_signed_for_another_log(
+    world: NotaryWorld, database: Database, home: Path
+) -> None:
+    await world.grow(20)
+    await world.signed()
+    with database.superuser() as admin:
+        for table in ("heads", "entries", "entries_0", "entry_ids", "checkpoints", "subtrees"):
+            admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        admin.execute("DELETE FROM log.heads")
+        admin.execute("TRUNCATE log.entries, log.entry_ids, log.checkpoints, log.subtrees")
+    begun = migrate(database.dsn("migrator"), database.server.passwords, database=database.name)
+    shown = triplane(home, database, "checkpoint")
+    assert shown.returncode == 1
+    assert "no checkpoint has been signed yet" not in shown.stderr
+    assert f"signed by this installation for {world.log.origin}; the log is {begun}" in shown.stderr
 
 
 async def test_keys_are_listed_rotated_and_retired_by_command(

@@ -25,7 +25,7 @@ class Head:
 
 
 def check_end(origin: str, head: Head, last: Sequence[Any] | None) -> None:
-    """Raise ``Corrupt`` unless the head is that of ``last``, a row of ``LAST_ENTRY``; a log without entries has none."""
+    """Raise ``Corrupt`` unless the head is that of ``last``, a row of ``LAST_ENTRY``. An empty log has none."""
     if head.size == 0 or last == (head.leaf, head.time):
         return
     found = "it is missing" if last is None else f"it has leaf {bytes(last[0] or b'').hex()} and time {last[1]!r}"

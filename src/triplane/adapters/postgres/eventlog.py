@@ -16,6 +16,7 @@ from triplane.adapters.joined import Joined
 from triplane.adapters.postgres.appender import Appender, Outcomes
 from triplane.adapters.postgres.bell import Bell, stopped
 from triplane.adapters.postgres.connection import Pool, make_pool, open_pool, translated
+from triplane.adapters.postgres.heldlog import HELD, current_origin
 from triplane.adapters.postgres.sequencer import Call, Load, Sent, Sequencer
 from triplane.adapters.postgres.sweep import Range, sweep
 from triplane.audit.entry import prepare
@@ -85,17 +86,17 @@ class PostgresEventLog:
         self._notifier: asyncio.Task[None] | None = None
 
     async def open(self) -> Self:
-        """Connect, check the schema's revision, learn the origin. Raises ``Unavailable``: then open it again later."""
+        """Connect, check the schema's revision, learn the origin. Raises ``Unavailable``: then open it again later; and
+        ``Corrupt`` when there is a log without its head."""
         try:
             await open_pool(self._pool)
-            rows = await self._rows("read the log's origin", "SELECT origin FROM log.heads WHERE current", ())
-            if not rows:
+            self._origin = current_origin(await self._rows("read the log's origin", HELD, ()))
+            if self._origin is None:
                 raise Unavailable("the database holds no log: run `triplane migrate`")
         except BaseException:
             await self._pool.close()
             self._pool = self._new_pool()  # a pool that was closed stays closed
             raise
-        self._origin = str(rows[0][0])
         self._appender = Appender(self._conninfo, self._origin, self._writer, self._now)
         return self
 

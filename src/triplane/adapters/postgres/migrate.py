@@ -13,6 +13,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from triplane.adapters.postgres.connection import UNFINISHED, UNFINISHED_RESTORE, translated
+from triplane.adapters.postgres.heldlog import HELD, current_origin
 from triplane.adapters.postgres.ownerappend import append_within
 from triplane.adapters.postgres.roles import LOG_OWNER, ensure_database, ensure_roles, role_name
 from triplane.audit.entry import first_bodies, format_time, prepare
@@ -35,7 +36,7 @@ def migrate(
     ``dsn`` is an administrator's (to any database; roles and the database are then made) or the migrator's
     own.
     ``passwords`` maps every login to its password. Raises ``Unavailable`` (also while a restore into the database is
-    unfinished) and ``Forbidden``.
+    unfinished), ``Forbidden``, and ``Corrupt`` when there is a log without its head: no other is begun beside it.
     """
     own = ensure_access(dsn, passwords, database)
     with translated("migrate the database"), psycopg.connect(own, autocommit=True) as lock:
@@ -87,9 +88,8 @@ def run_migrations(conninfo: str, revision: str = "head") -> None:
 def _ensure_origin(connection: psycopg.Connection, host: str) -> str:
     """The current origin; a new one with ``origin.created`` and the principal ``system`` if there is none."""
     connection.execute(f"SET LOCAL ROLE {LOG_OWNER}")
-    found = connection.execute("SELECT origin FROM log.heads WHERE current").fetchone()
-    if found:
-        return str(found[0])
+    if found := current_origin(connection.execute(HELD).fetchall()):
+        return found
     install_id = secrets.token_hex(16)
     origin = f"{host}/{install_id}"
     now = datetime.now(UTC)
