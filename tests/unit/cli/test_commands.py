@@ -26,6 +26,26 @@ def test_help_imports_nothing_slow(slow: str) -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_a_database_that_is_down_is_told_in_one_line_with_what_starts_it(tmp_path: Path) -> None:
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "db_verifier").write_text("none")
+    code = (
+        "import triplane.adapters.postgres.connection as connection; connection.POOL_WAIT_SECONDS = 0.5;"
+        "from triplane.cli.main import app; app(['log', 'verify'])"
+    )
+    kept = {name: os.environ[name] for name in ("PATH", "LANG") if name in os.environ}
+    ran = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**kept, "HOME": str(tmp_path), "TRIPLANE_HOME": str(tmp_path)},
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 2
+    (line,) = ran.stderr.splitlines()
+    assert line.startswith("error: could not open the database: ")
+    assert "No such file or directory" in line
+    assert "`triplane up` starts" in line
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [

@@ -1,6 +1,7 @@
 """How the stores reach Postgres: connection strings, pools, and database errors in our own words."""
 
 import asyncio
+import logging
 import os
 import re
 import secrets
@@ -14,7 +15,7 @@ import psycopg
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from triplane.adapters.postgres.embedded import PORT, socket_folder
 from triplane.adapters.postgres.roles import LOGINS, Login, role_name
@@ -42,6 +43,10 @@ _REVISION = "SELECT version_num, to_regclass(%s) IS NOT NULL FROM public.schema_
 _TRANSIENT = frozenset({"25P03", "25006", "57P05", "TP007"})
 """Idle-in-transaction time-out, read-only after a failover, idle-session time-out, a clock that is ahead of the
 server's: not OperationalErrors in psycopg."""
+
+
+logging.getLogger("psycopg").addHandler(logging.NullHandler())
+"""What a pool has to say goes where logs are kept; where none are, as in the command line, its errors say it."""
 
 
 class Pool(AsyncConnectionPool[AsyncConnection[TupleRow]]):
@@ -158,9 +163,22 @@ async def _check_alive(connection: AsyncConnection[Any]) -> None:
 async def open_pool(pool: Pool) -> None:
     """Open it and check the schema's revision; raises ``Unavailable``."""
     with translated("open the database"):
-        await pool.open(wait=True, timeout=POOL_WAIT_SECONDS)
+        try:
+            await pool.open(wait=True, timeout=POOL_WAIT_SECONDS)
+        except PoolTimeout as error:
+            raise Unavailable(f"could not open the database: {error}; {await _why_not(pool)}") from error
         async with pool.connection() as connection:
             await check_revision(connection)
+
+
+async def _why_not(pool: Pool) -> str:
+    """Why no connection can be had, which a pool does not say, and what to do."""
+    why = "it may be busy"
+    try:
+        await (await AsyncConnection.connect(str(pool.conninfo), connect_timeout=CONNECT_SECONDS)).close()
+    except psycopg.Error as error:
+        why = _first_line(error)
+    return f"{why}. Is it running? `triplane up` starts the one of this home"
 
 
 def expected_revision() -> str:
