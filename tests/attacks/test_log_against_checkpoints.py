@@ -195,7 +195,8 @@ async def test_13_what_was_cut_off_under_the_running_operator_is_noticed(install
         installation.database,
         f"DELETE FROM log.entries WHERE seq >= {SIZE - 3}",
         f"DELETE FROM log.entry_ids WHERE seq >= {SIZE - 3}",
-        f"UPDATE log.heads SET size = {SIZE - 3}, leaf = (SELECT leaf FROM log.entries WHERE seq = {SIZE - 4})",
+        "UPDATE log.heads SET (size, leaf, time) ="
+        f" (SELECT seq + 1, leaf, time FROM log.entries WHERE seq = {SIZE - 4})",
     )
     assert (await world.log.verify_chain()).ok, "the chain alone does not tell"
     with pytest.raises(Contradicted, match=rf"had {SIZE} entries .*has {SIZE - 3} .*restore what is missing"):

@@ -197,7 +197,7 @@ async def test_an_operator_whose_log_was_cut_ends_with_5_before_it_does_anything
             admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL".encode())
         admin.execute("DELETE FROM log.checkpoints; DELETE FROM log.entries WHERE seq > 0")
         admin.execute("DELETE FROM log.entry_ids WHERE seq > 0")
-        admin.execute("UPDATE log.heads SET size = 1, leaf = (SELECT leaf FROM log.entries)")
+        admin.execute("UPDATE log.heads SET (size, leaf, time) = (SELECT 1, leaf, time FROM log.entries)")
     shutil.rmtree(home / "notary")
 
     async with operator(home, **setting, TRIPLANE_ANCHORS="") as it:  # protection removed

@@ -33,6 +33,7 @@ class BreakReason(StrEnum):
     ID_INDEX_MISMATCH = "IdIndexMismatch"
     HEAD_MISMATCH = "HeadMismatch"
     CHECKPOINT_MISMATCH = "CheckpointMismatch"
+    SUBTREE_MISMATCH = "SubtreeMismatch"
 
 
 _RESTORE = (
@@ -43,9 +44,16 @@ _REPROJECT = (
     "the entries themselves hold: only what queries go by is wrong; keep a copy as evidence, and restore the column "
     "or index from a backup, or from the octets"
 )
-REMEDIES: Mapping[BreakReason, str] = {
-    reason: _REPROJECT if reason in (BreakReason.PROJECTION_MISMATCH, BreakReason.ID_INDEX_MISMATCH) else _RESTORE
-    for reason in BreakReason
+_REKEEP = (
+    "the entries themselves hold: only what proofs are made of is wrong; keep a copy of log.subtrees as evidence, stop "
+    "the operator, delete every row of it as a superuser (its triggers disabled meanwhile), and start the operator: "
+    "with the next entry the notary hashes the log again and keeps them anew. Where entries are archived it cannot: "
+    "restore the table from a backup"
+)
+REMEDIES: Mapping[BreakReason, str] = dict.fromkeys(BreakReason, _RESTORE) | {
+    BreakReason.PROJECTION_MISMATCH: _REPROJECT,
+    BreakReason.ID_INDEX_MISMATCH: _REPROJECT,
+    BreakReason.SUBTREE_MISMATCH: _REKEEP,
 }
 """What to do about each."""
 

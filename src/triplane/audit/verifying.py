@@ -12,9 +12,10 @@ from typing import Final
 
 from triplane.audit.chain import BreakReason, broken_at
 from triplane.audit.checkpoint import Checkpoint
-from triplane.audit.merkle import CompactRange
+from triplane.audit.merkle import CompactRange, Node
 from triplane.audit.model import GENESIS_PREV, Break, Verification
-from triplane.audit.tiles import WIDTH
+from triplane.audit.subtrees import GrowingTree
+from triplane.audit.tiles import HEIGHT, WIDTH
 from triplane.errors import InvalidInput
 
 
@@ -65,6 +66,9 @@ class Given:
     """Stop behind so many entries, a multiple of 256, if the log has more; it is then not compared with the head."""
     processes: int = 0
     """Worker processes for a backend that has use for them; 0 checks in a thread of this one."""
+    grown: Callable[[Node, bytes], None] | None = None
+    """Called with each subtree worth keeping (of 256 ** n entries) that is complete, and its hash; each level in
+    order. Not for what is before ``start``."""
     archived: Callable[[int], Sequence[bytes]] | None = None
     """The octets of the 256 archived entries from this number on, verified: a backend that has archived entries holds
     what it keeps of them against these."""
@@ -98,7 +102,8 @@ class Trunk:
         start = given.start or GENESIS
         self.first = self.next = first
         self.prev, self.time = prev, start.time
-        self._tree = CompactRange(start.size // WIDTH, start.peaks) if tree else None
+        self._tree = GrowingTree(start.size // WIDTH, start.peaks) if tree else None
+        self._grown = given.grown
         self._marks = sorted(given.checkpoints, key=lambda one: one.size)
         self._agreed = given.agreed
         self._compared: list[int] = [0] if tree and first == 0 and self._of_size(0) else []
@@ -171,11 +176,21 @@ class Trunk:
             if broken := self._compare(at, at + WIDTH, segment.leaves.get(at, b"")):
                 return broken
             self._tree.add(root)
+            self._tell_grown(Node(HEIGHT, at // WIDTH), root)
             at += WIDTH
         if at < end:
             self._rest = segment.leaves[at]
             return self._compare(at, end + 1, self._rest)
         return self._compare(at, end + 1, b"")
+
+    def _tell_grown(self, tile: Node, root: bytes) -> None:
+        """Tell of this tile, and of the subtrees of tiles that it completed."""
+        assert self._tree is not None
+        if self._grown is not None:
+            self._grown(tile, root)
+            for node, hash_ in self._tree.completed:
+                self._grown(Node(node.level + HEIGHT, node.index), hash_)
+        self._tree.completed.clear()
 
     def _compare(self, begin: int, end: int, leaves: bytes) -> Break | None:
         """Hold the tree against every checkpoint of a size from ``begin`` to ``end - 1``; ``leaves`` follow it."""

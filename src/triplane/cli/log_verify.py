@@ -96,9 +96,12 @@ def verify(
     document = wire(found)
     emit(document, output, lambda: typer.echo(sentence(document, time.monotonic() - began)))
     if found.unanchored and found.broken is None:
+        more = "verify from entry 0"
+        if not first and state is None and checkpoint is None:  # it began where the archive ends
+            more = "an --earlier one, that you keep elsewhere: what is before is archived"
         note(
             f"UNANCHORED: nothing signed vouches for what is before entry {found.first}; the entries fit together, but "
-            "a log rewritten from its beginning would, too. Give --key and a --checkpoint, or verify from entry 0"
+            f"a log rewritten from its beginning would, too. Give --key and a --checkpoint, or {more}"
         )
     elif found.ok and not found.compared:
         note(

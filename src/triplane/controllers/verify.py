@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, verify_checkpoint
+from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, parse_checkpoint, verify_checkpoint
 from triplane.audit.merkle import Node, root_plan
 from triplane.audit.model import Verification
 from triplane.audit.tiles import WIDTH
 from triplane.audit.verifying import Given, Progress, TreeState
+from triplane.controllers.kepthashes import KeptHashes
 from triplane.controllers.wholelog import Archive
 from triplane.errors import Corrupt, InvalidInput, InvalidProof
 from triplane.ports import CheckpointStore, EventLog
@@ -43,7 +44,8 @@ class Wanted:
 
 
 async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, tell: Tell | None = None) -> Verification:
-    """Verify what is wanted, and compare with the latest published checkpoint and all that were given.
+    """Verify what is wanted, and compare with the latest published checkpoint and all that were given; when all is
+    verified, from entry 0, also the hashes kept for proofs, as far as the published checkpoint goes.
 
     Raises ``InvalidInput`` for what cannot be asked together, and ``InvalidNote`` for a checkpoint, the published one
     among them, that the trusted keys have not signed.
@@ -56,7 +58,8 @@ async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, te
             )
         if not wanted.archive.size:
             raise InvalidInput("nothing of this log is archived: there is nothing to hold against an archive")
-    if wanted.trust is not None and (latest := await checkpoints.latest()) is not None:
+    latest = await checkpoints.latest()
+    if wanted.trust is not None and latest is not None:
         held.append(verify_checkpoint(latest, wanted.trust).checkpoint)
     if wanted.first or wanted.last is not None:
         if wanted.behind is not None or wanted.state is not None:
@@ -67,8 +70,20 @@ async def verify(log: EventLog, checkpoints: CheckpointStore, wanted: Wanted, te
     else:
         start = await _start(checkpoints, wanted, held)
     archived = None if wanted.archive is None else wanted.archive.entries
-    given = Given(start, tuple(dict.fromkeys(held)), tell, processes=wanted.processes, archived=archived)
-    return await log.verify_chain(first=wanted.first, last=wanted.last, given=given)
+    kept = KeptHashes() if latest is not None and start is None and not wanted.first and wanted.last is None else None
+    given = Given(
+        start,
+        tuple(dict.fromkeys(held)),
+        tell,
+        processes=wanted.processes,
+        grown=None if kept is None else kept.grown,
+        archived=archived,
+    )
+    found = await log.verify_chain(first=wanted.first, last=wanted.last, given=given)
+    if kept is None or latest is None or found.broken is not None:
+        return found
+    broken = await kept.problem(checkpoints, parse_checkpoint(latest)[0].size)
+    return found if broken is None else replace(found, root="", broken=broken, compared=())
 
 
 def signed(wanted: Wanted) -> list[Checkpoint]:

@@ -19,7 +19,9 @@ from triplane.adapters.postgres.checkpointstore import PostgresCheckpointStore
 from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.audit.checkpoint import Checkpoint, sign_checkpoint
+from triplane.audit.merkle import leaf_hash
 from triplane.audit.notekey import KeyType, key_of
+from triplane.audit.subtrees import GrowingTree
 from triplane.cli.log import app
 from triplane.errors import InvalidInput, InvalidNote
 
@@ -36,6 +38,14 @@ class World:
     async def note(self, size: int) -> bytes:
         root = bytes.fromhex((await self.log.verify_chain(last=size - 1)).root)
         return sign_checkpoint(Checkpoint(self.log.origin, size, root), self.log.origin, [KEY])
+
+    async def publish(self, note: bytes) -> None:
+        """As the notary does: first what proofs are made of, then the checkpoint."""
+        tree = GrowingTree()
+        for recorded in await self.log.query(limit=10_000):
+            tree.add(leaf_hash(recorded.octets))
+        await self.store.keep(tree.completed)
+        await self.store.publish(note)
 
     @property
     def key(self) -> str:
@@ -86,7 +96,7 @@ async def test_it_says_what_was_verified_and_that_nothing_signed_was_compared(wo
 async def test_it_compares_with_checkpoints_and_says_so(world: World, run: Run, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     kept.write_bytes(await world.note(300))
-    await world.store.publish(await world.note(512))
+    await world.publish(await world.note(512))
     code, out, err = await in_thread(run, "--key", world.key, "--earlier", str(kept), "-o", "json")
     assert (code, err) == (0, "")
     assert json.loads(out)["checkpoints"] == [300, 512]
@@ -98,7 +108,7 @@ async def test_it_compares_with_checkpoints_and_says_so(world: World, run: Run, 
 async def test_without_a_key_the_installations_own_keys_count(world: World, run: Run, database: Database) -> None:
     signer = NotaryKeyFolder(database.server.home / "secrets").signers()[0]
     root = bytes.fromhex((await world.log.verify_chain(last=511)).root)
-    await world.store.publish(sign_checkpoint(Checkpoint(world.log.origin, 512, root), world.log.origin, [signer]))
+    await world.publish(sign_checkpoint(Checkpoint(world.log.origin, 512, root), world.log.origin, [signer]))
     code, out, err = await in_thread(run)
     assert (code, err) == (0, "")
     assert "as signed in the checkpoint of 512 entries" in out
@@ -137,7 +147,7 @@ async def test_a_range_beyond_the_log_is_wrong_usage_and_no_break(world: World, 
 
 
 async def test_it_goes_on_from_its_state_and_reads_only_what_is_new(world: World, run: Run, tmp_path: Path) -> None:
-    await world.store.publish(await world.note(600))
+    await world.publish(await world.note(600))
     state = ("--key", world.key, "--state", str(tmp_path / "state"), "-o", "json")
 
     async def verified() -> dict[str, Any]:
@@ -151,6 +161,33 @@ async def test_it_goes_on_from_its_state_and_reads_only_what_is_new(world: World
     (tmp_path / "state").write_text("{}")
     with pytest.raises(InvalidInput, match="verify from the beginning"):
         await in_thread(run, *state)
+
+
+@pytest.mark.parametrize(
+    ("statement", "said"),
+    [
+        pytest.param("UPDATE log.subtrees SET hash = sha256(hash) WHERE index = 1", "index 1) is ", id="altered"),
+        pytest.param("DELETE FROM log.subtrees WHERE index = 1", "index 1) is missing", id="gone"),
+    ],
+)
+async def test_hashes_kept_for_proofs_are_compared_and_what_heals_them_is_said(
+    world: World, run: Run, database: Database, statement: str, said: str
+) -> None:
+    await world.publish(await world.note(512))
+    assert (await in_thread(run, "--key", world.key))[0] == 0
+    with database.superuser() as admin:
+        admin.execute("ALTER TABLE log.subtrees DISABLE TRIGGER ALL")
+        admin.execute(statement)  # type: ignore[arg-type]
+    code, out, _ = await in_thread(run, "--key", world.key)
+    assert code == 1
+    assert "BROKEN at entry 256: SubtreeMismatch: the hash kept of entries 256 to 511" in out
+    assert said in out
+    assert "the entries themselves hold" in out
+    assert "delete every row of it" in out
+    with database.superuser() as admin:
+        admin.execute("DELETE FROM log.subtrees")
+    await world.publish(await world.note(600))  # as the notary does that finds none
+    assert (await in_thread(run, "--key", world.key))[0] == 0
 
 
 async def test_progress_is_one_object_a_line(world: World, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

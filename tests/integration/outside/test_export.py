@@ -161,9 +161,9 @@ async def test_another_history_in_the_database_does_not_continue_what_was_export
         attacker.execute("DELETE FROM log.entries WHERE seq >= 40")
         attacker.execute("DELETE FROM log.entry_ids WHERE seq >= 40")
         attacker.execute("DELETE FROM log.checkpoints")
-        last = attacker.execute("SELECT leaf FROM log.entries WHERE seq = 39").fetchone()
+        last = attacker.execute("SELECT leaf, time FROM log.entries WHERE seq = 39").fetchone()
         assert last is not None
-        attacker.execute("UPDATE log.heads SET size = 40, leaf = %s", (last[0],))
+        attacker.execute("UPDATE log.heads SET size = 40, leaf = %s, time = %s", last)
     await installation.log.append([body(number) for number in range(1000, 1020)])
     await installation.sign(60)
     done = await installation.export(folder)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from triplane.audit.merkle import CompactRange, Node, leaf_reader, root_plan, subtree_root
 from triplane.audit.subtrees import GrowingTree, Row, check_committed, check_kept, folded, row_of
+from triplane.audit.verifying import Given, Trunk, segment_of
 from triplane.errors import InvalidProof
 
 LEAVES = [sha256(b"%d" % n).digest() for n in range(1300)]
@@ -25,6 +26,20 @@ def test_a_tree_taken_up_again_keeps_what_one_grown_at_once_keeps(first: int, se
     expected = [Node(8, n) for n in range(size // 256, more // 256)]
     assert [node for node, _ in tree.completed] == expected
     assert [hash_ for _, hash_ in tree.completed] == leaf_reader(LEAVES)(expected)
+
+
+def test_a_verification_tells_of_the_subtrees_that_are_kept() -> None:
+    leaves = LEAVES[:256] * 256 + LEAVES
+    tree = GrowingTree()
+    told: list[tuple[Node, bytes]] = []
+    trunk = Trunk(0, Given(grown=lambda node, hash_: told.append((node, hash_))), "", tree=True)
+    for first in range(0, len(leaves), 4096):
+        part = leaves[first : first + 4096]
+        assert trunk.join(segment_of(part, (), (first, "", "", ""), tree=True)) is None
+    for leaf in leaves:
+        tree.add(leaf)
+    assert told == tree.completed
+    assert told[256][0] == Node(16, 0)
 
 
 def test_higher_levels_are_kept_too() -> None:

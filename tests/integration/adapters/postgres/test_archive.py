@@ -650,6 +650,13 @@ async def test_the_command_holds_the_log_against_its_archive(world: World, monke
     assert code == 0, said
     assert "what is kept of its first 768 entries is held against it" in said
     assert "chain verified: 135 entries from entry 768" in said
+    with world.database.superuser() as admin:
+        admin.execute("ALTER TABLE log.checkpoints DISABLE TRIGGER ALL")
+        admin.execute("DELETE FROM log.checkpoints")
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["log", "verify", "--key", key])
+    assert result.exit_code == 0
+    assert "nothing signed vouches for what is before entry 768" in result.output
+    assert "or an --earlier one, that you keep elsewhere: what is before is archived" in result.output
     code, said = await run(world.folder / "nowhere")
     assert code != 0
     assert "the archive does not verify" in said
