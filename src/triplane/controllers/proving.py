@@ -12,7 +12,7 @@ from triplane.audit.tiles import HEIGHT, WIDTH, Tile
 from triplane.audit.tlogproof import TlogProof, make_bundle
 from triplane.audit.types import STAYING
 from triplane.audit.witness import make_request
-from triplane.errors import Archived, Corrupt, InvalidInput, NotFound
+from triplane.errors import Archived, Corrupt, InvalidInput, InvalidProof, NotFound
 from triplane.ports import CheckpointStore, EventLog
 
 _WAIT = "entries are signed within seconds of their append while the operator runs"
@@ -46,10 +46,17 @@ async def entry_proof(
 ) -> bytes:
     """A ``.tlog-proof`` of this entry, in the tree of the checkpoint of ``size`` entries (the latest).
 
-    Raises ``NotFound`` when there is no such checkpoint, or it does not reach the entry.
+    Raises ``NotFound`` when there is no such checkpoint, or it does not reach the entry; ``Corrupt`` when what is kept
+    is not what was signed.
     """
     shown = await place_proof(checkpoints, recorded.seq, size)
-    return make_bundle(recorded.seq, recorded.octets, shown.proof, shown.checkpoint)
+    try:
+        return make_bundle(recorded.seq, recorded.octets, shown.proof, shown.checkpoint)
+    except InvalidProof as error:
+        raise Corrupt(
+            f"{error}: the entry, or a hash kept of the others, is not what was signed. Run `triplane log verify`, "
+            "which names what was altered and says what to do"
+        ) from error
 
 
 async def place_proof(checkpoints: CheckpointStore, seq: int, size: int | None = None) -> TlogProof:

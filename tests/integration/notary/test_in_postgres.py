@@ -21,6 +21,7 @@ from triplane.adapters.postgres.connection import make_pool, open_pool
 from triplane.adapters.postgres.eventlog import PostgresEventLog
 from triplane.adapters.postgres.migrate import migrate
 from triplane.audit.merkle import Node, leaf_hash, subtree_root
+from triplane.controllers.proving import entry_proof
 from triplane.errors import Corrupt
 
 LOGINS = ("operator", "gateway", "verifier", "migrator")
@@ -76,6 +77,20 @@ async def test_kept_hashes_that_are_missing_are_said_to_be_and_the_notary_makes_
     leaves = [leaf_hash(item.octets) for item in await world.log.query(limit=10_000)]
     assert signed.root == subtree_root(leaves)
     assert list(await world.store.hashes([Node(8, 0)])) == [subtree_root(leaves[:256])]
+
+
+async def test_a_proof_that_altered_hashes_spoil_is_not_given_and_what_to_do_is_said(
+    world: NotaryWorld, database: Database
+) -> None:
+    await world.grow(600)
+    await world.signed()
+    (recorded,) = await world.log.query(after=549, limit=1)
+    assert await entry_proof(world.log, world.store, recorded)
+    with database.superuser() as admin:
+        admin.execute("ALTER TABLE log.subtrees DISABLE TRIGGER ALL")
+        admin.execute("UPDATE log.subtrees SET hash = sha256(hash) WHERE index = 0")
+    with pytest.raises(Corrupt, match=r"leads to root .*Run `triplane log verify`, which names what was altered"):
+        await entry_proof(world.log, world.store, recorded)
 
 
 FORBIDDEN = (

@@ -113,7 +113,7 @@ class PostgresCheckpointStore:
                 kept = "entries" if row.level == 0 else f"subtrees of {1 << row.level} entries"
                 raise Corrupt(
                     f"{self._origin}: of the {row.count} {kept} from {row.first} on, "
-                    f"{len(hashes) // HASH_OCTETS} hashes are kept: verify the log; the notary keeps what it has signed"
+                    f"{len(hashes) // HASH_OCTETS} hashes are kept: run `triplane log verify`, which says what to do"
                 )
             answer.append(folded(split_hashes(hashes)))
         return answer
