@@ -10,10 +10,12 @@ from triplane.cli.output import Format, FormatOption, columns, emit, note
 from triplane.errors import InvalidInput, NotFound, TriplaneError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from triplane.adapters.kube.cluster import KubeCluster
     from triplane.audit.checkpoint import SignedCheckpoint
+    from triplane.domain.continuity import Finding
     from triplane.settings import Settings
 
 keys_app = typer.Typer(help="List, rotate and retire the keys that sign checkpoints.", no_args_is_help=True)
@@ -109,10 +111,8 @@ async def _checkpoint(current: "Settings", kubeconfig: "Path | None") -> dict[st
         octets = await planes.checkpoints.latest()
         places = await gather_places(planes.checkpoints, outside.ledger, outside.anchors)
         findings = await examine(planes.log, planes.checkpoints, places, known)
-        if octets is None:  # of this log; another one may have been signed
-            raise refusal(findings) or NotFound(
-                "no checkpoint has been signed yet: is the operator running? `triplane up` starts it"
-            )
+        if octets is None:  # of this log; another one may have been signed, or it was removed here
+            raise refusal(findings) or NotFound(_none_published(findings))
         signed = verify_checkpoint(octets, known.trust())
         size, _ = await planes.log.head()
         await outside.close()
@@ -139,6 +139,17 @@ async def _checkpoint(current: "Settings", kubeconfig: "Path | None") -> dict[st
         ],
         "contradicted": any(item.contradicts for item in findings),
     }
+
+
+def _none_published(findings: "Sequence[Finding]") -> str:
+    held = [(item.checkpoint.size, item.place) for item in findings if item.checkpoint is not None]
+    if not held:
+        return "no checkpoint has been signed yet: is the operator running? `triplane up` starts it"
+    size, place = max(held, key=lambda item: item[0])
+    return (
+        f"no checkpoint is published, though {place} holds one of {size} entries, which the log "
+        "continues: somebody removed it from log.checkpoints. The operator publishes the next one; find out who"
+    )
 
 
 def _config_maps(current: "Settings", kubeconfig: "Path | None") -> "KubeCluster | None":

@@ -196,6 +196,12 @@ async def test_the_command_names_what_was_signed_for_another_log(
     await world.grow(20)
     await world.signed()
     with database.superuser() as admin:
+        admin.execute("ALTER TABLE log.checkpoints DISABLE TRIGGER ALL")
+        admin.execute("DELETE FROM log.checkpoints")
+    removed = triplane(home, database, "checkpoint")
+    assert removed.returncode == 1
+    assert "no checkpoint is published, though the notary's own record holds one of 20 entries" in removed.stderr
+    with database.superuser() as admin:
         for table in ("heads", "entries", "entries_0", "entry_ids", "checkpoints", "subtrees"):
             admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
         admin.execute("DELETE FROM log.heads")
