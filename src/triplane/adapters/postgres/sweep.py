@@ -9,7 +9,6 @@ which knows the reasons. So nothing is reported that only a fast path believes.
 """
 
 import asyncio
-from bisect import bisect_left
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ import psycopg
 from triplane.adapters.postgres.archivecheck import check_archived
 from triplane.adapters.postgres.checkers import Checkers
 from triplane.adapters.postgres.chunks import Chunk
+from triplane.adapters.postgres.indexmap import IndexMap, index_map
 from triplane.adapters.postgres.stayed import check_stayed
 from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry, broken_at
 from triplane.audit.merkle import leaf_hash
@@ -33,9 +33,6 @@ CHUNK: Final = 16 * WIDTH
 _ROUNDS: Final = 3
 """A sweep goes on with what was appended meanwhile, this often: under constant load it must end too."""
 _ROWS: Final = 2000
-_SAMPLE_BLOCKS: Final = 8
-_FEWEST_BLOCKS: Final = 64
-"""A smaller id index is read whole for each chunk."""
 _SNAPSHOT: Final = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _OCTETS: Final = "SELECT octets FROM log.entries WHERE origin = %s AND seq = %s"
 _HEAD: Final = "SELECT size, leaf, time FROM log.heads WHERE origin = %s"
@@ -62,10 +59,6 @@ _STRAY: Final = """
 _ARCHIVE: Final = """
     SELECT upto_seq, leaf, root, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"""
 _ARCHIVED: Final = "SELECT seq, leaf, time FROM log.archived_entries WHERE origin = %s AND seq < %s ORDER BY seq"
-_BLOCKS: Final = "SELECT pg_relation_size('log.entry_ids') / current_setting('block_size')::int"
-_SAMPLES: Final = """
-    SELECT ((i.ctid::text::point)[0])::bigint, i.seq FROM log.entry_ids i
-    WHERE i.ctid = ANY (ARRAY(SELECT format('(%%s,1)', b)::tid FROM generate_series(0, %s, %s) b)) ORDER BY 1"""
 _FOREVER: Final = 2**53
 
 Connection = psycopg.AsyncConnection[tuple[Any, ...]]
@@ -93,7 +86,7 @@ class _Sweep:
         self._checkers = checkers
         self._asked = asked
         self._origin = asked.origin
-        self._index = _IndexMap((), ())
+        self._index = IndexMap((), ())
         self._trunk: Trunk
         self._boundary = 0
         """What was archived when this began."""
@@ -247,7 +240,7 @@ class _Sweep:
 
     async def _to(self, end: int) -> Break | None:
         """Check everything before ``end``."""
-        self._index = await self._index_map()
+        self._index = await index_map(self._connection)
         async with aclosing(self._segments(end)) as segments:
             async for chunk, segment in segments:
                 if segment is None or not self._trunk.continues(segment):
@@ -335,15 +328,6 @@ class _Sweep:
         message = f"the id index names entry {stray[0]} for {stray[1]}, which is not its id"
         return broken_at(stray[0], BreakReason.ID_INDEX_MISMATCH, message)
 
-    async def _index_map(self) -> "_IndexMap":
-        """About where on disk the id index holds which entries."""
-        (blocks,) = await self._one(_BLOCKS, ()) or (0,)
-        if blocks < _FEWEST_BLOCKS:
-            return _IndexMap((), ())
-        cursor = await self._connection.execute(_SAMPLES, (blocks - 1, _SAMPLE_BLOCKS), binary=True)
-        samples = await cursor.fetchall()
-        return _IndexMap(tuple(block for block, _ in samples), tuple(seq for _, seq in samples))
-
     async def _head(self) -> tuple[int, bytes, str]:
         row = await self._one(_HEAD, (self._origin,))
         if row is None or None in row:
@@ -362,23 +346,6 @@ class _Sweep:
         finally:
             if not self._connection.closed:
                 await self._connection.execute("ROLLBACK")
-
-
-@dataclass(frozen=True, slots=True)
-class _IndexMap:
-    """Samples of the id index, which is filled as the log is: in which block which entry's row was seen. Only a hint:
-    a row that is elsewhere is looked up."""
-
-    at: tuple[int, ...]
-    seqs: tuple[int, ...]
-
-    def blocks(self, first: int, end: int) -> tuple[int, int] | None:
-        """Where rows of ``first`` to ``end - 1`` are expected; None where nothing is known."""
-        if not self.at:
-            return None
-        low = max(bisect_left(self.seqs, first) - 2, 0)
-        high = bisect_left(self.seqs, end) + 2
-        return self.at[low], self.at[high] if high < len(self.at) else 2**32 - 1
 
 
 def _feed(verifier: ChainVerifier, rows: Iterable[tuple[Any, ...]]) -> bool:
