@@ -427,6 +427,7 @@ TYPES: Final[Mapping[str, EventType]] = {
                 "checkpointSize": _ORDINAL,
                 "staying": _COUNT,
             },
+            optional={"references": _COUNT, "referencesHash": {"type": "string", "pattern": "^[0-9a-f]{64}$"}},
         ),
         _type(
             "checkpoint.abandoned",

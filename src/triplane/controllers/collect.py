@@ -81,9 +81,9 @@ class LogReferences:
             try:
                 return await self._log.query(after=self._next, limit=PAGE)
             except Archived:  # before this first read of them, or while it was not looking
-                upto, named = await self._log.archived_references()
-                self._found |= named
-                self._next = max(self._next, upto - 1)
+                archived = await self._log.archived_references()
+                self._found |= archived.named
+                self._next = max(self._next, archived.upto - 1)
 
 
 class Collector:
@@ -104,7 +104,7 @@ class Collector:
 
         Raises ``Conflict`` when another collector is at work, ``InvalidInput`` when the store is another log's,
         ``Fenced`` when one has taken over, ``Unavailable`` when anything that might name a blob cannot be read: then
-        nothing is removed.
+        nothing is removed; ``Corrupt`` when what archived entries name was altered.
         """
         async with self._content.lease(LEASE_SECONDS) as lease:
             await self._insist_on_own_store()

@@ -38,6 +38,26 @@ class StoredBlob:
     """When it was last stored, by the store's clock."""
 
 
+@dataclass(frozen=True, slots=True)
+class ArchivedReferences:
+    """What the first ``upto`` entries, which are archived, name: 32 octets each."""
+
+    upto: int
+    named: frozenset[bytes] = frozenset()
+    """Every digest in them, but in entries that only speak of blobs (``SPEAKS_OF_BLOBS``)."""
+    needed: frozenset[bytes] = frozenset()
+    """Those among them in ``blobs`` of an entry. Others may never have been blobs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencesFacts:
+    """What ``log.archived`` says of the rows that hold these references."""
+
+    count: int
+    hash: str
+    """SHA-256 in hex over all of them (docs/reference/log-storage.md)."""
+
+
 class Kept(StrEnum):
     """Why a blob stays."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final
 from triplane.audit.digest import canonical_json, digest_of_bytes, digest_of_json, parse_digest
 from triplane.audit.entry import event_id
 from triplane.audit.model import SYSTEM_ACTOR, SYSTEM_STREAM, EventBody, EventSubject
+from triplane.domain.collection import ReferencesFacts
 from triplane.domain.session import Offer, Permit, RunState, RunView, SessionView
 
 _MAX_BLOBS: Final = 64
@@ -199,21 +200,25 @@ def blobs_collected(manifest: bytes, count: int, octets: int) -> EventBody:
     )
 
 
-def log_archived(origin: str, first: int, upto: int, root: str, size: int, staying: int) -> EventBody:
+def log_archived(
+    origin: str, first: int, upto: int, root: str, size: int, staying: int, references: ReferencesFacts | None
+) -> EventBody:
     """``log.archived/<install id>/<upto>``: entries ``first`` to ``upto - 1`` are about to leave the database.
 
     ``root`` is the RFC 6962 root of the first ``upto`` entries, in hex; ``size`` the entries of the signed checkpoint
-    up to which the archive was verified; ``staying`` how many of these entries stay (``triplane.audit.types.STAYING``).
+    up to which the archive was verified; ``staying`` how many of these entries stay (``triplane.audit.types.STAYING``);
+    ``references`` what the database keeps of all that archived entries name, where that is known.
     Where the archive is, is a path of somebody's machine, and not for the log.
     """
     host, _, install_id = origin.partition("/")
+    kept = {} if references is None else {"references": references.count, "referencesHash": references.hash}
     return EventBody(
         id=event_id("log.archived", install_id, upto),
         type="log.archived",
         stream=SYSTEM_STREAM,
         actor=SYSTEM_ACTOR,
         subject=EventSubject(kind="Origin", namespace="", name=host, uid=install_id),
-        data={"first": first, "upto": upto, "root": root, "checkpointSize": size, "staying": staying},
+        data={"first": first, "upto": upto, "root": root, "checkpointSize": size, "staying": staying, **kept},
     )
 
 

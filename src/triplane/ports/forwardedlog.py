@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 
 from triplane.audit.model import EventFilter, Recorded, Verification
 from triplane.audit.verifying import Given
+from triplane.domain.collection import ArchivedReferences
 from triplane.ports.log import EventLog
 
 
@@ -45,7 +46,7 @@ class ForwardedLog:
         """See ``EventLog.time_at``."""
         return await self._inner.time_at(seq)
 
-    async def archived_references(self) -> tuple[int, set[bytes]]:
+    async def archived_references(self) -> ArchivedReferences:
         """See ``EventLog.archived_references``."""
         return await self._inner.archived_references()
 

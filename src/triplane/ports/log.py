@@ -6,6 +6,7 @@ from typing import Protocol
 from triplane.audit.merkle import Node
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.verifying import Given
+from triplane.domain.collection import ArchivedReferences
 
 
 class EventLog(Protocol):
@@ -54,10 +55,9 @@ class EventLog(Protocol):
         log does not reach so far."""
         ...
 
-    async def archived_references(self) -> tuple[int, set[bytes]]:
-        """How many of the first entries are archived, and all they need of the content store: every digest in them, as
-        32 octets, but those of entries that only speak of blobs (``domain.collection.SPEAKS_OF_BLOBS``). Raises
-        ``Unavailable`` when that is not known of all of them."""
+    async def archived_references(self) -> ArchivedReferences:
+        """How many of the first entries are archived, and what they name. Raises ``Unavailable`` when that is not known
+        of all of them, ``Corrupt`` when it is not what the log says of it."""
         ...
 
     def stream(self, where: EventFilter = EventFilter(), *, after: int = -1) -> AsyncIterator[Recorded]:

@@ -21,6 +21,7 @@ from triplane.audit.keys import key_created, key_retired
 from triplane.audit.model import EventBody, EventSubject
 from triplane.audit.types import TYPES, violations
 from triplane.domain import approval_log, events, node_log, policy_log, task_log, tool_log
+from triplane.domain.collection import ReferencesFacts
 from triplane.domain.session import (
     Offer,
     Outcome,
@@ -112,7 +113,8 @@ WRITTEN: tuple[EventBody, ...] = (
     events.run_revoked(VIEW, run(state=RunState.REVOKED, end_reason=None)),
     events.blob_quarantined(DIGEST, 1),
     events.blob_erased(DIGEST, 1),
-    events.log_archived("localhost/f00d", 0, 256, "ab" * 32, 300, 2),
+    events.log_archived("localhost/f00d", 0, 256, "ab" * 32, 300, 2, ReferencesFacts(17, "cd" * 32)),
+    events.log_archived("localhost/f00d", 0, 256, "ab" * 32, 300, 2, None),
     events.checkpoint_abandoned("localhost/f00d", 1, "localhost/f00d", 300, bytes(32)),
     events.blobs_collected(events.collection_manifest("2026-01-01T00:00:00+00:00", [DIGEST]), 1, 2**53 - 1),
     task_log.task_placed(TASK, STREAM, Placement("reviewer", 0, 1, "a1", "auditor", "p-1", "p-2")),

@@ -15,6 +15,7 @@ from triplane.audit.entry import Sealed, first_entries, format_time, prepare, se
 from triplane.audit.model import GENESIS_PREV, EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.tiles import WIDTH
 from triplane.audit.verifying import GENESIS, Given, Progress, Segment, Trunk, check_range, segment_of
+from triplane.domain.collection import ArchivedReferences
 from triplane.errors import Fenced, InvalidInput, NotFound, Unavailable
 
 LARGEST_QUERY = 10_000
@@ -133,9 +134,9 @@ class MemoryEventLog:
             raise NotFound(f"there is no entry {seq} in {self.origin}: it has {len(self._log.rows)} entries")
         return str(self._log.rows[seq][0].entry["time"])
 
-    async def archived_references(self) -> tuple[int, set[bytes]]:
+    async def archived_references(self) -> ArchivedReferences:
         """See ``EventLog.archived_references``. Nothing is ever archived here."""
-        return 0, set()
+        return ArchivedReferences(0)
 
     async def stream(
         self,

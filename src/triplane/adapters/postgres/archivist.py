@@ -7,13 +7,23 @@ from typing import Any, Self
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from triplane.adapters.postgres.archivedreferences import (
+    AT_ONCE,
+    ROWS,
+    TOLD,
+    UPTO,
+    Counted,
+    refuse_altered,
+    told_in,
+    told_values,
+)
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, translated
 from triplane.adapters.postgres.endcheck import LAST_ENTRY, Head, check_end
 from triplane.adapters.postgres.ownerappend import append_within
 from triplane.adapters.postgres.roles import LOG_OWNER
 from triplane.audit.entry import format_time, prepare
 from triplane.audit.types import STAYING
-from triplane.domain.collection import SPEAKS_OF_BLOBS
+from triplane.domain.collection import SPEAKS_OF_BLOBS, ReferencesFacts
 from triplane.domain.events import log_archived
 from triplane.errors import Conflict, Unavailable
 from triplane.failpoint import failpoint
@@ -26,6 +36,7 @@ _BOUNDARY = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY
 _HEAD = "SELECT size, leaf, time FROM log.heads WHERE origin = %s FOR UPDATE"
 _RECORD = "SELECT log.log_archive(%s, %s, %s, %s, %s, %s, %s, %s)"
 _STAYING = "SELECT count(*) FROM log.entries WHERE origin = %s AND seq >= %s AND seq < %s AND type = ANY (%s)"
+_ALONE = "LOCK TABLE log.archives IN SHARE ROW EXCLUSIVE MODE"
 _REMOVE = "SELECT log.log_remove_archived(%s, %s, %s)"
 
 Connection = psycopg.Connection[tuple[Any, ...]]
@@ -74,11 +85,14 @@ class PostgresArchivist:
     def _record(self, cut: Cut, now: datetime) -> None:
         with translated("record what is archived"), self._opened().transaction():
             # It copies a row for each entry, so before the head is taken: appends go on meanwhile.
+            self._opened().execute(_ALONE)
+            known = self._known()
             moment = format_time(now)
             values = (self._origin, cut.upto, cut.root, cut.note, cut.size, cut.place, moment, sorted(SPEAKS_OF_BLOBS))
             self._one("record what is archived", _RECORD, values)
             counted = self._opened().execute(_STAYING, (self._origin, cut.first, cut.upto, sorted(STAYING))).fetchone()
             staying = 0 if counted is None else int(counted[0])
+            references = self._references()
             head = self._opened().execute(_HEAD, (self._origin,)).fetchone()
             if head is None:
                 raise Unavailable(f"no log has the origin {self._origin}")
@@ -86,7 +100,9 @@ class PostgresArchivist:
             last = self._opened().execute(LAST_ENTRY, (self._origin, end.size - 1)).fetchone()
             check_end(self._origin, end, last)
             moment = max(moment, end.time)
-            body = log_archived(self._origin, cut.first, cut.upto, cut.root.hex(), cut.size, staying)
+            body = log_archived(
+                self._origin, cut.first, cut.upto, cut.root.hex(), cut.size, staying, references if known else None
+            )
             entries = [prepare(self._origin, body)]
             epoch = self._epoch()
             if not append_within(
@@ -100,6 +116,24 @@ class PostgresArchivist:
                 epoch=epoch,
             ):
                 raise Conflict(f"the head of {self._origin} moved under its lock: verify the log")
+
+    def _known(self) -> bool:
+        """Whether all that earlier archived entries name is kept. Raises ``Corrupt`` when it was altered since: the new
+        entry would vouch for it."""
+        row = self._opened().execute(UPTO, (self._origin,)).fetchone()
+        upto = 0 if row is None else int(row[0])
+        said = told_in(self._opened().execute(TOLD, told_values(self._origin, upto), binary=True).fetchone(), upto)
+        if said is not None:
+            refuse_altered(said.problem(self._references()))
+        return said is not None
+
+    def _references(self) -> ReferencesFacts:
+        found = Counted()
+        with self._opened().cursor("archived_references", binary=True) as cursor:
+            cursor.execute(ROWS, (self._origin,))
+            while page := cursor.fetchmany(AT_ONCE):
+                found.add([(row[0], row[1]) for row in page])
+        return found.facts
 
     def _epoch(self) -> int:
         statement = "SELECT epoch FROM log.writers WHERE login = session_user AND writer = %s"

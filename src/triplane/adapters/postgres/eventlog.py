@@ -13,6 +13,7 @@ import orjson
 from psycopg import sql
 
 from triplane.adapters.joined import Joined
+from triplane.adapters.postgres import archivedreferences
 from triplane.adapters.postgres.appender import Appender, Outcomes
 from triplane.adapters.postgres.bell import Bell, stopped
 from triplane.adapters.postgres.connection import Pool, make_pool, open_pool, translated
@@ -23,6 +24,7 @@ from triplane.audit.entry import prepare
 from triplane.audit.model import EventBody, EventFilter, Receipt, Recorded, Verification
 from triplane.audit.types import STAYING
 from triplane.audit.verifying import Given
+from triplane.domain.collection import ArchivedReferences
 from triplane.errors import Archived, Corrupt, Fenced, InvalidInput, NotFound, Unavailable
 
 CHANNEL = "triplane_log"
@@ -52,10 +54,6 @@ _GET = """
         SELECT seq, octets, leaf FROM log.entries WHERE origin = i.origin AND seq = i.seq OFFSET 0) e ON true
     WHERE i.origin = %s AND i.id = ANY (%s)"""
 _ARCHIVE = "SELECT upto_seq, place FROM log.archives WHERE origin = %s ORDER BY upto_seq DESC LIMIT 1"
-_ARCHIVED = """
-    SELECT coalesce(max(upto_seq), 0), coalesce(bool_and(references_kept), true) FROM log.archives WHERE origin = %s"""
-_NAMED = "SELECT digest FROM log.archived_references WHERE origin = %s AND digest > %s ORDER BY digest LIMIT %s"
-_NAMED_AT_ONCE = 50_000
 _TIME = """
     SELECT time FROM log.entries WHERE origin = %(origin)s AND seq = %(seq)s
     UNION ALL SELECT time FROM log.archived_entries WHERE origin = %(origin)s AND seq = %(seq)s LIMIT 1"""
@@ -172,21 +170,17 @@ class PostgresEventLog:
             raise NotFound(f"there is no entry {seq} in {self.origin}: if it has more, verify the log")
         return str(rows[0][0])
 
-    async def archived_references(self) -> tuple[int, set[bytes]]:
+    async def archived_references(self) -> ArchivedReferences:
         """See ``EventLog.archived_references``."""
-        rows = await self._rows("read what is archived", _ARCHIVED, (self.origin,))
-        upto, kept = rows[0]
-        if not kept:
+        with translated("read what is archived"):
+            async with self._pool.connection() as connection:
+                found = await archivedreferences.read(connection, self.origin)
+        if found is None:
             raise Unavailable(
-                f"what the {upto} archived entries of {self.origin} name was not kept: they were archived by an "
-                "earlier version"
+                f"what archived entries of {self.origin} name is not known: an earlier version archived them. Nothing "
+                "is collected, and whether a blob is lost that only they need cannot be told"
             )
-        named: set[bytes] = set()
-        last = b""
-        while page := await self._rows("read what is archived", _NAMED, (self.origin, last, _NAMED_AT_ONCE)):
-            named.update(bytes(row[0]) for row in page)
-            last = bytes(page[-1][0])
-        return upto, named
+        return found
 
     async def stream(
         self,

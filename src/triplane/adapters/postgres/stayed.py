@@ -2,7 +2,8 @@
 
 Their leaf hashes are those of the archived tree, whose root the caller has compared. How many stayed of each archived
 range stands in its ``log.archived``; the ranges must join from 0 to the boundary, and the last of these entries is in
-the chain that is verified behind it. So none can be taken away with what tells of it.
+the chain that is verified behind it. So none can be taken away with what tells of it. It says as well what the
+database keeps of all that archived entries name.
 """
 
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Any, Final
 import orjson
 import psycopg
 
+from triplane.adapters.postgres.archivedreferences import compared, told
 from triplane.audit.chain import PROJECTIONS, BreakReason, broken_at, projections
 from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import Break, JsonObject
@@ -52,6 +54,16 @@ async def check_stayed(
                 if seq < upto and entry["type"] in STAYING:
                     stayed.append(seq)
     return _complete(ranges, stayed, upto, max(size, upto))
+
+
+async def check_references(
+    connection: psycopg.AsyncConnection[tuple[Any, ...]], origin: str, upto: int
+) -> Break | None:
+    """Whether what the entries below ``upto`` name is what the last of those that stayed says, which ``check_stayed``
+    has found sound; within the caller's transaction."""
+    said = await told(connection, origin, upto)
+    problem = "" if said is None else await compared(connection, origin, said)
+    return broken_at(said.seq, BreakReason.PROJECTION_MISMATCH, problem) if said is not None and problem else None
 
 
 def _complete(ranges: Sequence[JsonObject], stayed: Sequence[int], upto: int, end: int) -> Break | None:

@@ -21,7 +21,7 @@ from triplane.adapters.postgres.archivecheck import check_archived
 from triplane.adapters.postgres.checkers import Checkers
 from triplane.adapters.postgres.chunks import Chunk
 from triplane.adapters.postgres.indexmap import IndexMap, index_map
-from triplane.adapters.postgres.stayed import check_stayed
+from triplane.adapters.postgres.stayed import check_references, check_stayed
 from triplane.audit.chain import BreakReason, ChainVerifier, StoredEntry, broken_at
 from triplane.audit.merkle import leaf_hash
 from triplane.audit.model import GENESIS_PREV, Break, Verification
@@ -178,6 +178,9 @@ class _Sweep:
             return found if found is not None and found.seq < broken.seq else broken
         if broken is None and self._asked.given.archived is not None:
             broken = await check_archived(self._connection, self._origin, upto, self._asked.given.archived)
+        if broken is None:  # after the archive, which names an entry where this can name the whole table only
+            async with self._snapshot():
+                broken = await check_references(self._connection, self._origin, upto)
         return broken
 
     async def _join_archived(self, rows: Sequence[tuple[Any, ...]]) -> Break | None:

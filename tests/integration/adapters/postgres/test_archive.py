@@ -35,7 +35,8 @@ from triplane.controllers.collect import LogReferences
 from triplane.controllers.exporting import StoredLog, export_log
 from triplane.controllers.verify import Wanted, verify
 from triplane.controllers.wholelog import open_archive, whole_log
-from triplane.domain.collection import references_of
+from triplane.domain.collection import SPEAKS_OF_BLOBS, references_of
+from triplane.domain.events import log_archived
 from triplane.errors import Archived as ArchivedError
 from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
 
@@ -505,9 +506,17 @@ async def test_the_collector_still_knows_what_archived_entries_name(world: World
     entries = await world.log.query(limit=1000)
     await world.sign()
     await world.archive(512)
-    upto, kept = await world.log.archived_references()
-    assert upto == 512
+    found = await world.log.archived_references()
+    assert found.upto == 512
+    kept = found.named
     assert kept == set(references_of(entries[:512]))
+    assert found.needed == {
+        bytes.fromhex(digest[7:])
+        for entry in entries[:512]
+        if entry.entry["type"] not in SPEAKS_OF_BLOBS
+        for digest in entry.entry["blobs"]
+    }
+    assert len(found.needed) == 512 - 2 - 1
     assert len(kept) == 2 * (512 - 2 - 1), "but for the first two entries, and the one that only speaks of a blob"
     gathered = await LogReferences(world.log).gather()
     assert gathered == set(references_of(await world.log.query(after=511, limit=1000))) | kept
@@ -525,14 +534,81 @@ async def test_a_collector_that_has_read_on_learns_of_what_was_archived_behind_i
     assert await references.gather() == expected
 
 
-async def test_what_an_earlier_version_archived_names_nobody_knows_what(world: World) -> None:
+async def test_what_an_earlier_version_archived_names_nobody_knows_what(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without(*values: Any) -> EventBody:
+        return log_archived(*values[:-1], None)
+
+    await world.log.append([named(n) for n in range(600)])
+    await world.sign()
+    with monkeypatch.context() as patch:
+        patch.setattr(archivist_module, "log_archived", without)
+        await world.archive(256)
+    with pytest.raises(Unavailable, match="an earlier version archived them"):
+        await LogReferences(world.log).gather()
+    await world.sign()
+    await world.archive(512)  # what this one names is kept, but not what the earlier ones do
+    with pytest.raises(Unavailable, match="an earlier version archived them"):
+        await LogReferences(world.log).gather()
+    assert (await world.log.verify_chain()).ok
+
+
+HALF_OF_THEM = "DELETE FROM log.archived_references WHERE get_byte(digest, 0) < 128"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(HALF_OF_THEM, id="half of them gone"),
+        pytest.param("DELETE FROM log.archived_references", id="all gone"),
+        pytest.param(
+            "INSERT INTO log.archived_references SELECT origin, sha256('another'), true FROM log.heads",
+            id="another one",
+        ),
+        pytest.param("UPDATE log.archived_references SET needed = NOT needed", id="called needed, or not"),
+    ],
+)
+async def test_2_by_references_that_were_altered_nothing_is_collected_or_archived(world: World, statement: str) -> None:
+    await world.log.append([named(n) for n in range(900)])
+    await world.sign()
+    await world.archive(256)
+    await world.sign()
+    await world.archive(512)
+    assert (await world.log.verify_chain()).ok
+    (*_, said) = await world.log.query(EventFilter(types=frozenset({"log.archived"})))
+    with world.database.superuser() as admin:
+        admin.execute("ALTER TABLE log.archived_references DISABLE TRIGGER ALL")
+        admin.execute(statement)  # type: ignore[arg-type]
+    altered = f"log.archived_references was altered: it has .* rows .*, entry {said.seq} says"
+    with pytest.raises(Corrupt, match=f"{altered} .*--archive DIR"):
+        await LogReferences(world.log).gather()
+    broken = (await world.log.verify_chain()).broken
+    assert broken is not None
+    assert (broken.seq, broken.reason) == (said.seq, "ProjectionMismatch")
+    await world.sign()
+    with pytest.raises(Corrupt, match="altered"):
+        await world.archive(768)
+    assert world.rows()[0] == 512
+
+
+async def test_2_what_tells_of_the_references_cannot_be_made_to_fit(world: World) -> None:
+    """Without its leaf hash the entry is altered; without the entry nothing is known."""
     await world.log.append([named(n) for n in range(600)])
     await world.sign()
     await world.archive(512)
     with world.database.superuser() as admin:
-        admin.execute("ALTER TABLE log.archives DISABLE TRIGGER ALL")
-        admin.execute("UPDATE log.archives SET references_kept = false")
-    with pytest.raises(Unavailable, match="archived by an earlier version"):
+        for table in world.partitions():
+            admin.execute(f"ALTER TABLE {table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
+        admin.execute(
+            "UPDATE log.entries SET octets ="
+            " convert_to(replace(convert_from(octets, 'UTF8'), 'references', 'referenceS'), 'UTF8')"
+            " WHERE type = 'log.archived'"
+        )
+        with pytest.raises(Corrupt, match="which says what is archived, was altered: run `triplane log verify`"):
+            await LogReferences(world.log).gather()
+        admin.execute("DELETE FROM log.entries WHERE type = 'log.archived'")
+    with pytest.raises(Unavailable, match="Nothing is collected"):
         await LogReferences(world.log).gather()
 
 
@@ -614,7 +690,11 @@ async def test_what_is_kept_of_archived_entries_is_held_against_the_archive(
         for table in ("entry_ids", "archived_references"):
             admin.execute(f"ALTER TABLE log.{table} DISABLE TRIGGER ALL")  # type: ignore[arg-type]
         admin.execute(statement)  # type: ignore[arg-type]
-    assert (await world.log.verify_chain()).ok, "without the archive nobody can tell"
+    alone = await world.log.verify_chain()
+    if "archived_references" in statement:
+        assert alone.broken is not None, "its hash is in the log"
+    else:
+        assert alone.ok, "without the archive nobody can tell"
     found = await verify(world.log, world.checkpoints, await archived(world))
     assert found.broken is not None
     assert (found.broken.seq, found.broken.reason) == (seq, reason)

@@ -1,11 +1,12 @@
--- What archived entries name, so that blobs are still collected once they have left the database.
+-- What archived entries name, so that blobs are still collected once they have left the database. The entry log.archived
+-- says how many rows there are, and their hash.
 
 CREATE TABLE log.archived_references (
     origin text  NOT NULL,
     digest bytea NOT NULL CHECK (length(digest) = 32),
-    PRIMARY KEY (origin, digest)
+    needed boolean NOT NULL, -- it is in `blobs` of an entry; any other may never have been a blob
+    PRIMARY KEY (origin, digest, needed)
 );
-ALTER TABLE log.archives ADD COLUMN references_kept boolean NOT NULL DEFAULT false; -- false: archived before this table was
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON log.archived_references
     FOR EACH ROW EXECUTE FUNCTION log.refuse_change();
 CREATE TRIGGER never_truncated BEFORE TRUNCATE ON log.archived_references EXECUTE FUNCTION log.refuse_change();
@@ -42,13 +43,19 @@ BEGIN
             p_upto - v_from - v_done, v_from, p_upto - 1 USING ERRCODE = 'TP006';
     END IF;
     INSERT INTO log.archived_references
-    SELECT DISTINCT p_origin, decode(found.digits[1], 'hex')
-    FROM log.entries e CROSS JOIN LATERAL
-        regexp_matches(convert_from(e.octets, 'UTF8'), 'sha256:([0-9a-f]{64})(?![0-9a-zA-Z])', 'g') AS found (digits)
+    SELECT p_origin, found.digest, bool_or(found.needed)
+    FROM log.entries e CROSS JOIN LATERAL (
+        SELECT decode(named.digits[1], 'hex'), false
+        FROM regexp_matches(convert_from(e.octets, 'UTF8'), 'sha256:([0-9a-f]{64})(?![0-9a-zA-Z])', 'g') AS named (digits)
+        UNION ALL
+        SELECT decode(substr(blob.digest, 8), 'hex'), true
+        FROM json_array_elements_text(convert_from(e.octets, 'UTF8')::json -> 'blobs') AS blob (digest)
+    ) AS found (digest, needed)
     WHERE e.origin = p_origin AND e.seq >= v_from AND e.seq < p_upto AND e.type <> ALL (p_speaking)
+    GROUP BY found.digest
     ON CONFLICT DO NOTHING;
     INSERT INTO log.archives
-    SELECT p_origin, p_upto, a.leaf, p_root, p_checkpoint, p_place, p_time, true
+    SELECT p_origin, p_upto, a.leaf, p_root, p_checkpoint, p_place, p_time
     FROM log.archived_entries a WHERE a.origin = p_origin AND a.seq = p_upto - 1;
 END $$;
 REVOKE ALL ON FUNCTION log.log_archive(text, bigint, bytea, bytea, bigint, text, text, text[]) FROM PUBLIC;
