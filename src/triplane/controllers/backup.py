@@ -15,7 +15,7 @@ from secrets import token_hex
 import orjson
 
 from triplane.audit.checkpoint import parse_checkpoint
-from triplane.audit.digest import digest_of_bytes
+from triplane.audit.digest import digest_of_bytes, digest_of_hex
 from triplane.audit.entry import format_time
 from triplane.audit.merkle import EMPTY_ROOT, CompactRange, leaf_hash
 from triplane.audit.model import JsonObject
@@ -54,7 +54,7 @@ class _Named:
 
     everywhere: set[bytes] = field(default_factory=set)
     needed: set[str] = field(default_factory=set)
-    """In the field ``blobs`` of an entry: these must be there."""
+    """In the field ``blobs`` of an entry, archived ones as well: these must be there."""
     erased: set[str] = field(default_factory=set)
     """In an entry ``blob.erased``; those among them that are owned were put again."""
     all: bool = False
@@ -192,9 +192,17 @@ class Backup:
     async def _leaves(self, head: Head, named: _Named) -> AsyncIterator[Sequence[bytes]]:
         prev = ""
         async for page in self._snapshot.archived(head):
-            named.all = True  # what archived entries name is not known here
+            named.all = True  # nothing is left out for lack of a name
             prev = page[-1].hex()
             yield page
+        needs = await self._snapshot.archived_needs(head)
+        if needs is None:
+            self._progress(
+                f"an earlier version archived entries of {head.origin}: a blob that only they need and that is lost is "
+                "not named"
+            )
+        else:
+            named.needed.update(digest_of_hex(digest.hex()) for digest in needs)
         async for page in self._snapshot.kept(head):
             for octets in page:
                 _look(octets, named)

@@ -71,6 +71,11 @@ class DatabaseSnapshot(Protocol):
         """The leaf hashes of a log's archived entries, in order, in pages."""
         ...
 
+    async def archived_needs(self, log: Head) -> frozenset[bytes] | None:
+        """The blobs that a log's archived entries need, in 32 octets each; None where that is not known. Raises
+        ``Corrupt`` when it is not what the log says of it."""
+        ...
+
     def kept(self, log: Head) -> AsyncIterator[Sequence[bytes]]:
         """The octets of those archived entries that stayed in the log as well, in order, in pages."""
         ...

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,17 @@ from tests.s3server import S3Server
 
 from triplane.adapters.filesystem.backupfolder import BackupFolder
 from triplane.adapters.filesystem.contentstore import FilesystemContentStore
-from triplane.audit.checkpoint import Checkpoint, sign_checkpoint
+from triplane.adapters.filesystem.exportfolder import ExportFolder
+from triplane.adapters.postgres.archivist import PostgresArchivist
+from triplane.adapters.postgres.connection import dsn
+from triplane.audit.checkpoint import Checkpoint, CheckpointTrust, sign_checkpoint
 from triplane.audit.digest import digest_of_bytes
 from triplane.audit.merkle import CompactRange
+from triplane.audit.notekey import KeyRing, parse_key
+from triplane.audit.subtrees import GrowingTree
 from triplane.controllers import backup as taking
+from triplane.controllers.archiving import archive_log
+from triplane.controllers.exporting import StoredLog
 from triplane.controllers.restore import Demands
 from triplane.domain.backup import encode
 from triplane.domain.events import blob_erased
@@ -255,6 +263,61 @@ async def test_a_log_with_archived_entries_comes_back_with_their_hashes_and_ever
         assert await restored.log.head() == await source.log.head()
         assert (await restored.log.query(after=260, limit=1))[0].seq == 261
         await restored.work(400, 2)
+
+
+async def archive(source: Installation, folder: Path) -> None:
+    """What can go."""
+    key = signer()
+    _, pinned = await source.checkpoint(key)
+    trust = CheckpointTrust(source.origin, KeyRing([parse_key(pinned)]))
+    size, _ = await source.log.head()
+    tree = GrowingTree()
+    for recorded in await source.log.query(limit=10_000):
+        tree.add(bytes.fromhex(recorded.leaf_hash))
+    await source.checkpoints.keep(tree.completed)
+    with ExportFolder(folder) as target:
+        async with PostgresArchivist(dsn(source.settings, "migrator"), source.origin) as archivist:
+            log = StoredLog(source.log, source.checkpoints)
+            await archive_log(log, target, archivist, trust, before=size, place=str(folder), now=datetime.now(UTC))
+
+
+async def test_a_lost_blob_that_only_archived_entries_need_is_named(source: Installation, tmp_path: Path) -> None:
+    digests = await source.work(0, 300)
+    await source.log.append([body(300)])
+    await archive(source, tmp_path / "archive")
+    assert (await source.log.query(after=255, limit=1))[0].seq == 256
+    await source.content.delete(digests[5])
+    await source.content.delete(digests[6])
+    await source.log.append([blob_erased(digests[6], 1)])
+    taken = await source.backup(tmp_path / "backups")
+    assert (taken.manifest.lost.count, taken.manifest.erased.count) == (1, 1), "other digests never were blobs"
+    (written,) = BackupFolder(tmp_path / "backups").sets()
+    assert (written.folder / "blobs-lost").read_text() == f"{digests[5]} 0\n"
+
+
+async def test_archived_entries_come_back_with_what_they_name(
+    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    await source.work(0, 300)
+    await archive(source, tmp_path / "archive")
+    await source.backup(tmp_path / "backups")
+    settings, database = empty
+    await restore(tmp_path / "backups", settings)
+    async with opened(settings, database) as restored:
+        assert (await restored.log.verify_chain()).ok
+        assert await restored.log.archived_references() == await source.log.archived_references()
+
+
+async def test_a_log_whose_archived_references_were_altered_is_not_backed_up(
+    source: Installation, tmp_path: Path
+) -> None:
+    await source.work(0, 300)
+    await archive(source, tmp_path / "archive")
+    with superuser(source.settings) as hand:
+        hand.execute("ALTER TABLE log.archived_references DISABLE TRIGGER ALL")
+        hand.execute("DELETE FROM log.archived_references WHERE needed")
+    with pytest.raises(Corrupt, match=r"log.archived_references was altered: .* restore the table from a backup"):
+        await source.backup(tmp_path / "backups")
 
 
 async def test_two_backups_do_not_write_into_one_folder_at_once(source: Installation, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg import sql
 
+from triplane.adapters.postgres import archivedreferences
 from triplane.adapters.postgres.connection import CONNECT_SECONDS, check_revision, expected_revision, translated
 from triplane.adapters.postgres.roles import LOG_OWNER, STORES_OWNER
 from triplane.domain.backup import SCHEMAS, Counter
@@ -100,6 +101,13 @@ class PostgresSnapshot:
     def archived(self, log: Head) -> AsyncIterator[Sequence[bytes]]:
         """See ``DatabaseSnapshot.archived``."""
         return self._pages(_ARCHIVED, (log.origin, log.archived))
+
+    async def archived_needs(self, log: Head) -> frozenset[bytes] | None:
+        """See ``DatabaseSnapshot.archived_needs``."""
+        await self._become(LOG_OWNER)
+        with translated("read what is archived"):
+            found = await archivedreferences.read_within(self._connection, log.origin)
+        return None if found is None else found.needed
 
     def kept(self, log: Head) -> AsyncIterator[Sequence[bytes]]:
         """See ``DatabaseSnapshot.kept``."""
