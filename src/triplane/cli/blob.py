@@ -178,10 +178,14 @@ def import_(
 
 
 def _show_absent(absent: list[dict[str, Any]]) -> None:
-    columns(("ABSENCE", "SEQ", "DIGEST"), [[each["absence"], str(each["seq"]), each["digest"]] for each in absent])
+    columns(("ABSENCE", "SEQ", "DIGEST"), [[each["absence"], _seq(each), each["digest"]] for each in absent])
     for each in absent:
         if each["absence"] != "erased":
             note(each["message"])
+
+
+def _seq(absent: dict[str, Any]) -> str:
+    return "archived" if absent["seq"] is None else str(absent["seq"])
 
 
 def _collection(found: dict[str, Any], dry_run: bool) -> Iterator[str]:

@@ -26,7 +26,7 @@ class Absent:
     absence: Absence
     digest: str
     seq: int | None
-    """The entry that erased it, found it damaged, or needs it first."""
+    """The entry that erased it, found it damaged, or needs it first; None where that is an archived one."""
 
     @property
     def message(self) -> str:
@@ -40,8 +40,9 @@ class Absent:
                     "it, then store the right content again"
                 )
             case Absence.LOST:
+                naming = "an archived entry" if self.seq is None else f"log entry {self.seq}"
                 return (
-                    f"{self.digest} is lost: log entry {self.seq} names it and no entry says that it was erased since "
+                    f"{self.digest} is lost: {naming} names it and no entry says that it was erased since "
                     "it was last put; "
                     "restore it from a backup and find out who removed it"
                 )
@@ -57,6 +58,8 @@ class Fate:
 
     needed_first: int = -1
     needed_last: int = -1
+    needed_archived: bool = False
+    """By an archived entry, whose number is not known here."""
     erased: int = -1
     quarantined: int = -1
 
@@ -70,17 +73,25 @@ class Fate:
             self.needed_first = seq if self.needed_first < 0 else min(self.needed_first, seq)
             self.needed_last = max(self.needed_last, seq)
 
+    @property
+    def _is_needed(self) -> bool:
+        return self.needed_archived or self.needed_first >= 0
+
+    @property
+    def _first_need(self) -> int | None:
+        return None if self.needed_archived else self.needed_first
+
     def verdict(self, digest: str, *, owned: bool) -> Absent:
         """Erasure is final until the blob is put again, which gives it an owner (``SessionStore.blob_owned``). That an
         entry names it later says nothing: a review names what it was about, there or not."""
         if self.erased > self.quarantined:
             if not owned:
                 return Absent(Absence.ERASED, digest, self.erased)
-            return Absent(Absence.LOST, digest, self.erased if self.needed_first < 0 else self.needed_first)
+            return Absent(Absence.LOST, digest, self._first_need if self._is_needed else self.erased)
         if self.quarantined > self.needed_last:
             return Absent(Absence.QUARANTINED, digest, self.quarantined)
-        if self.needed_first >= 0:
-            return Absent(Absence.LOST, digest, self.needed_first)
+        if self._is_needed:
+            return Absent(Absence.LOST, digest, self._first_need)
         return Absent(Absence.UNKNOWN, digest, None)
 
 

@@ -1,8 +1,9 @@
 """The content store as the gateway's routes use it: counted, and with a reason for every blob that is not there.
 
 Erased, damaged and lost blobs look the same to the store. The log knows the first two; a blob that belongs to a
-namespace and is not there is lost, for erasing takes it from its owners. What neither knows was never stored, or
-collected; blobs that only the log names are told apart by ``triplane blob check``, which reads all of it.
+namespace and is not there is lost, for erasing takes it from its owners. Of what neither knows nothing is claimed here:
+blobs that only the log names are told from those never stored, or collected, by ``triplane blob check``, which reads
+all of it.
 """
 
 from collections.abc import AsyncIterable, AsyncIterator
@@ -137,6 +138,6 @@ class WatchedContent:
         if isinstance(error, BlobQuarantined):
             return BlobQuarantined(str(error))
         return BlobMissing(
-            f"no blob {digest}: it was never stored, or collected because nothing named it; `triplane blob check` "
-            "tells whether the log needs it"
+            f"no blob {digest}: no namespace owns it, and no log entry says that it was erased or found altered; "
+            "`triplane blob check` names it if the log needs it, archived entries included: then it is lost"
         )

@@ -128,6 +128,14 @@ async def test_a_scrub_names_everything_that_is_bad(world: World, triplane: Call
     assert (await triplane("scrub")).exit_code == 0
 
 
+async def test_of_a_blob_that_is_not_known_nothing_is_claimed(world: World, triplane: Callable[..., Any]) -> None:
+    """An archived entry may name it: `blob check` knows."""
+    answer = await world.call("GET", f"/v1/blobs/{sha256(b'unknown')}", OPERATOR)
+    assert answer.status_code == 404
+    assert "never stored" not in answer.text
+    assert "`triplane blob check` names it if the log needs it, archived entries included" in answer.text
+
+
 async def test_every_blob_that_the_log_names_is_looked_up(world: World, triplane: Callable[..., Any]) -> None:
     run = await world.started()
     await run.finish(report=b"# Report\n")

@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 import pytest
 from tests.conftest import Database
+from tests.contract.session_world import ManualClock
 from tests.contract.test_event_log import body
 from tests.integration.archiveworld import World, archiving
 from tests.unit.audit.notary import log_key
@@ -19,6 +20,8 @@ from typer.testing import CliRunner
 
 from triplane.adapters.filesystem.exportfolder import ExportFolder
 from triplane.adapters.filesystem.notarykeys import NotaryKeyFolder
+from triplane.adapters.memory.contentstore import MemoryContentStore
+from triplane.adapters.memory.sessionstore import MemorySessionStore
 from triplane.adapters.postgres import archivist as archivist_module
 from triplane.adapters.postgres import sweep as sweep_module
 from triplane.adapters.postgres.checkers import Checkers
@@ -31,12 +34,14 @@ from triplane.audit.model import EventBody, EventFilter, EventSubject, Recorded
 from triplane.audit.verifying import Segment, segment_of
 from triplane.cli.main import app
 from triplane.controllers.archiving import first_since
+from triplane.controllers.blobcheck import check_blobs
 from triplane.controllers.collect import LogReferences
 from triplane.controllers.exporting import StoredLog, export_log
 from triplane.controllers.verify import Wanted, verify
 from triplane.controllers.wholelog import open_archive, whole_log
+from triplane.domain.absence import Absence, Absent
 from triplane.domain.collection import SPEAKS_OF_BLOBS, references_of
-from triplane.domain.events import log_archived
+from triplane.domain.events import blob_erased, log_archived
 from triplane.errors import Archived as ArchivedError
 from triplane.errors import Conflict, Corrupt, IdReused, InvalidInput, Unavailable
 
@@ -520,6 +525,21 @@ async def test_the_collector_still_knows_what_archived_entries_name(world: World
     assert len(kept) == 2 * (512 - 2 - 1), "but for the first two entries, and the one that only speaks of a blob"
     gathered = await LogReferences(world.log).gather()
     assert gathered == set(references_of(await world.log.query(after=511, limit=1000))) | kept
+
+
+async def test_blobs_that_archived_entries_need_are_looked_up(world: World) -> None:
+    bodies = [named(n) for n in range(600)]
+    await world.log.append(bodies)
+    await world.log.append([blob_erased(bodies[3].blobs[0], 1)])
+    await world.sign()
+    await world.archive(512)
+    content = MemoryContentStore()
+    found = [each async for each in check_blobs(content, world.log, MemorySessionStore(ManualClock()))]
+    fates = {each.digest: (each.absence, each.seq) for each in found if isinstance(each, Absent)}
+    assert fates[bodies[3].blobs[0]] == (Absence.ERASED, 602)
+    assert fates[bodies[4].blobs[0]] == (Absence.LOST, None)
+    assert fates[bodies[599].blobs[0]] == (Absence.LOST, 601)
+    assert not fates.keys() & {body.data["digest"] for body in bodies}, "they never were blobs"
 
 
 async def test_a_collector_that_has_read_on_learns_of_what_was_archived_behind_its_back(world: World) -> None:
