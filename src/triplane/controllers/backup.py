@@ -60,6 +60,11 @@ class _Named:
     all: bool = False
     """Take whatever is stored: not everything that names blobs can be read."""
 
+    @property
+    def all_digests(self) -> set[str]:
+        """Whatever may be a blob."""
+        return {digest_of_hex(digest.hex()) for digest in self.everywhere} | self.needed | self.erased
+
 
 class Backup:
     """Takes one set into a folder."""
@@ -90,13 +95,15 @@ class Backup:
             named = _Named()
             tables = [await self._table(written, shape, named) for shape in await self._snapshot.tables()]
             origins = [await self._origin(head, named) for head in heads]
-            there, absent = await self._stored(named)
-            kept, copied = await self._copy(there, absent)
+            there = await self._stored(named)
+            kept, copied = await self._copy(there)
+            absent = named.all_digests - {blob.digest for blob in kept}
             # Putting a blob gives it an owner, and erasing takes every owner away. That a later entry names it says
             # nothing: a review names what it was about, there or not.
-            gone = named.erased - await self._snapshot.owned(named.erased)
-            erased = [blob for blob in absent if blob.digest in gone]
-            lost = [blob for blob in absent if blob.digest not in gone and blob.digest in named.needed]
+            owned = await self._snapshot.owned(absent | named.erased)
+            gone = named.erased - owned
+            erased = [Blob(digest, 0) for digest in absent & gone]
+            lost = [Blob(digest, 0) for digest in (absent - gone) & (named.needed | owned)]
             await self._folder.erase(gone - {blob.digest for blob in there})
             await self._folder.put_again(blob.digest for blob in kept)
             manifest = Manifest(
@@ -222,21 +229,25 @@ class Backup:
 
     # The blobs
 
-    async def _stored(self, named: _Named) -> tuple[list[Blob], list[Blob]]:
-        """Those of the named blobs that are there, and those that should be and are not."""
-        there = [
+    async def _stored(self, named: _Named) -> list[Blob]:
+        """Those of the named blobs that are there."""
+        return [
             Blob(blob.digest, blob.size)
             async for blob in self._content.stored()
             if named.all or octets_of(blob.digest) in named.everywhere
         ]
-        found = {blob.digest for blob in there}
-        return there, [Blob(digest, 0) for digest in sorted((named.needed | named.erased) - found)]
 
-    async def _copy(self, there: Sequence[Blob], absent: list[Blob]) -> tuple[list[Blob], list[Blob]]:
+    async def _copy(self, there: Sequence[Blob]) -> tuple[list[Blob], list[Blob]]:
         """Copy what the folder does not have yet: the blobs that are in it now, and those of them that were copied.
-        What is gone by then (erased a moment ago; damaged, and moved aside by now) is added to ``absent``."""
+        Not what is gone by then (erased a moment ago; damaged, and moved aside by now)."""
         target = self._folder.content()
-        missing = [blob for blob in there if not await target.exists(blob.digest)]
+        sizes: dict[str, int] = {}
+        missing: list[Blob] = []
+        for blob in there:
+            try:
+                sizes[blob.digest] = await target.size(blob.digest)  # what is listed in its place may be altered
+            except BlobMissing:
+                missing.append(blob)
         holder = f"backup-{token_hex(6)}"
         held: list[Blob] = []
         gone: set[str] = set()
@@ -264,8 +275,8 @@ class Backup:
         finally:
             for blob in held:
                 await self._content.release(blob.digest, holder)
-        absent += [Blob(digest, 0) for digest in gone]
-        return [blob for blob in there if blob.digest not in gone], [blob for blob in held if blob.digest not in gone]
+        kept = [Blob(blob.digest, sizes.get(blob.digest, blob.octets)) for blob in there if blob.digest not in gone]
+        return kept, [blob for blob in held if blob.digest not in gone]
 
 
 def _look(octets: bytes, named: _Named) -> JsonObject:

@@ -29,8 +29,8 @@ class Checked:
 
 async def check_blobs(content: KeptContent, log: EventLog, sessions: SessionStore) -> AsyncIterator[Absent | Checked]:
     """The verdict on each blob that is not there, by digest, and at the end the count. What is there is not read:
-    that is the scrub's. Of archived entries the log keeps what they need, and those that speak of blobs. About 100 octets
-    of memory for each blob stored. Raises ``Unavailable``, also when what archived entries need is not known,
+    that is the scrub's. Of archived entries the log keeps what they need, and those that speak of blobs. About 100
+    octets of memory for each blob stored. Raises ``Unavailable``, also when what archived entries need is not known,
     and ``Corrupt`` when that was altered."""
     there = {octets_of(blob.digest) async for blob in content.stored()}
     named: set[bytes] = set()

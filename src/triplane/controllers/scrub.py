@@ -33,26 +33,26 @@ async def scrub(
     checked, octets, last, ended = 0, 0, after, True
     bad: list[str] = []
     unreadable: list[str] = []
-    async for blob in content.stored():
-        if blob.digest <= after:
+    async for digest in content.list_digests():  # also where no file is in a blob's place
+        if digest <= after:
             continue
-        if until is not None and blob.digest > until:
+        if until is not None and digest > until:
             break
         if most is not None and checked == most:
             ended = False
             break
-        checked, last, before = checked + 1, blob.digest, octets
+        checked, last, before = checked + 1, digest, octets
         try:
-            async for chunk in content.resolve(blob.digest):
+            async for chunk in content.resolve(digest):
                 octets += len(chunk)
                 pause = pace.pause(octets, clock.monotonic() - began)
                 if pause > 0:
                     await sleep(pause)
         except Corrupt:
-            bad.append(blob.digest)
+            bad.append(digest)
         except BlobMissing:
             checked -= 1
         except Unavailable:
-            unreadable.append(blob.digest)
+            unreadable.append(digest)
         seen(octets - before)
     return Scrubbed(checked, octets, tuple(bad), tuple(unreadable), "" if ended else last)

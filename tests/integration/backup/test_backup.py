@@ -207,6 +207,41 @@ async def test_a_lost_blob_is_named_and_does_not_keep_the_rest_from_being_saved(
     assert (written.folder / "blobs-lost").read_text() == f"{digests[5]} 0\n"
 
 
+async def test_blobs_that_namespaces_own_and_that_cannot_be_read_are_named(
+    source: Installation, tmp_path: Path
+) -> None:
+    """Nothing names them: putting a blob leaves no entry. One is gone, one a link, one altered."""
+    owned = [await source.content.store(b"owned %d" % number) for number in range(4)]
+    for digest in owned:
+        await source.sessions.own_blob("team", digest)
+    gone, linked, altered = (source.settings.home / "cas/blobs/sha256" / d[7:9] / d[9:11] / d[7:] for d in owned[:3])
+    gone.unlink()
+    linked.unlink()
+    (tmp_path / "elsewhere.txt").write_bytes(b"owned 1")
+    linked.symlink_to(tmp_path / "elsewhere.txt")
+    altered.chmod(0o600)
+    altered.write_bytes(b"altered")
+    taken = await source.backup(tmp_path / "backups")
+    (written,) = BackupFolder(tmp_path / "backups").sets()
+    assert (written.folder / "blobs-lost").read_text() == "".join(f"{digest} 0\n" for digest in sorted(owned[:3]))
+    assert taken.manifest.lost.count == 3
+
+
+async def test_a_blob_that_was_altered_since_an_earlier_backup_is_given_back_from_that(
+    source: Installation, empty: tuple[Settings, Database], tmp_path: Path
+) -> None:
+    (digest,) = await source.work(0, 1)
+    await source.backup(tmp_path / "backups")
+    path = source.settings.home / "cas/blobs/sha256" / digest[7:9] / digest[9:11] / digest[7:]
+    path.chmod(0o600)
+    path.write_bytes(b"altered")
+    await source.backup(tmp_path / "backups")
+    settings, database = empty
+    await restore(tmp_path / "backups", settings)
+    async with opened(settings, database) as restored:
+        assert await restored.content.exists(digest)
+
+
 @pytest.mark.parametrize(
     ("where", "message"),
     [

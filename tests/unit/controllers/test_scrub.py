@@ -1,10 +1,12 @@
 """Scrubbing: everything is read, at the rate, and every bad blob is named."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from tests.contract.session_world import ManualClock
 
+from triplane.adapters.filesystem.contentstore import FilesystemContentStore
 from triplane.adapters.memory.contentstore import MemoryContentStore
 from triplane.controllers.scrub import scrub
 from triplane.domain.scrubbing import Pace
@@ -116,3 +118,16 @@ async def test_a_blob_that_goes_meanwhile_is_nobodys_loss() -> None:
 def test_a_rate_that_never_ends_is_refused(rate: float) -> None:
     with pytest.raises(InvalidInput):
         Pace(rate)
+
+
+async def test_what_is_no_file_in_a_blobs_place_is_bad(tmp_path: Path) -> None:
+    content = FilesystemContentStore(tmp_path / "cas")
+    digest = await content.store(b"content")
+    (tmp_path / "elsewhere").write_bytes(b"content")
+    place = tmp_path / "cas/blobs/sha256" / digest[7:9] / digest[9:11] / digest[7:]
+    place.unlink()
+    place.symlink_to(tmp_path / "elsewhere")
+    found = await scrub(content, FAST, ManualClock())
+    assert (found.ok, found.bad) == (False, (digest,))
+    assert (tmp_path / "elsewhere").read_bytes() == b"content"
+    assert not place.is_symlink(), "moved aside"
