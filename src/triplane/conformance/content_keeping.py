@@ -229,4 +229,5 @@ async def test_a_quarantined_blob_is_no_longer_listed(subject: Subject) -> None:
     assert await subject.store.store(b"content") == digest
     assert subject.reported == [digest]
     assert [blob.size async for blob in subject.store.stored()] == [len(b"content")]
+    assert [each async for each in subject.store.quarantined()] == [digest]
     assert sha256(b"content") == digest

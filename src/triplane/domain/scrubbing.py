@@ -27,7 +27,7 @@ class Scrubbed:
     checked: int
     octets: int
     bad: tuple[str, ...]
-    """Moved aside, and reported as ``blob.quarantined``."""
+    """Moved aside, now or unnoticed before, and reported as ``blob.quarantined``."""
     unreadable: tuple[str, ...]
     """The backend failed on them: neither right nor wrong."""
     next: str

@@ -7,12 +7,14 @@ is logged and tried again at the next turn; nothing here is in the way of a requ
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final
 
 import structlog
 
 from triplane.controllers.collect import LEASE_SECONDS, Collected, Collector
 from triplane.controllers.erase import end_erasures
+from triplane.controllers.quarantine import report_quarantined
 from triplane.controllers.scrub import scrub
 from triplane.domain.collection import Rules
 from triplane.domain.scrubbing import Pace, Scrubbed
@@ -43,12 +45,31 @@ class Keeper:
         )
 
     async def run(self) -> None:
-        """Collect and scrub by the settings' intervals until cancelled; what is switched off is left out."""
+        """Collect and scrub by the settings' intervals until cancelled; what is switched off is left out. First log
+        what lies in quarantine and is not logged."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._catch_up())
             if self._config.collect_seconds:
                 group.create_task(self._repeatedly(self.collect, self._config.collect_seconds, "collection"))
             if self._config.scrub_seconds:
                 group.create_task(self._repeatedly(self.scrub, self._config.scrub_seconds, "scrub"))
+
+    async def _catch_up(self) -> None:
+        while True:
+            try:
+                await self._report_quarantined()
+            except TriplaneError as error:
+                _log.warning("what lies in quarantine could not be logged", error=str(error))
+            else:
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _report_quarantined(self) -> tuple[str, ...]:
+        found = await report_quarantined(self._backends.content, self._backends.log)
+        for digest in found:
+            self._metrics.quarantined()
+            _log.error("a blob was moved to quarantine, which nobody had logged: it is logged now", digest=digest)
+        return found
 
     async def _repeatedly(self, work: Callable[[], Awaitable[object]], seconds: float, name: str) -> None:
         """The first time soon, or a gateway that is often restarted would never come to it."""
@@ -95,7 +116,8 @@ class Keeper:
 
     async def scrub(self) -> Scrubbed:
         """Read everything once, beginning anywhere: digests are spread evenly, so of many scrubs that restarts broke
-        off none looks at the same part only. Raises ``Conflict`` when another gateway scrubs, ``Fenced`` when one has
+        off none looks at the same part only. What lies in quarantine without an entry is logged, and counts as found.
+        Raises ``Conflict`` when another gateway scrubs, ``Fenced`` when one has
         taken over, ``Unavailable``."""
         content, pace = self._backends.content, Pace(self._config.scrub_octets_per_second)
         first = f"sha256:{secrets.token_hex(32)}"
@@ -108,6 +130,7 @@ class Keeper:
                     renewing.result()  # raises: another gateway has taken over
 
             try:
+                late = await self._report_quarantined()
                 _log.info("scrub begins", octets_per_second=self._config.scrub_octets_per_second)
                 upper = await scrub(content, pace, self._clock, after=first, seen=seen)
                 lower = await scrub(content, pace, self._clock, until=first, seen=seen)
@@ -115,6 +138,7 @@ class Keeper:
                 renewing.cancel()
                 await asyncio.wait({renewing})
         found = upper.and_then(lower)
+        found = replace(found, bad=tuple(dict.fromkeys((*late, *found.bad))))
         self._metrics.scrub_ended(len(found.bad), len(found.unreadable))
         report = _log.info if found.ok else _log.error
         report(

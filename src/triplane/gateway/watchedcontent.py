@@ -12,6 +12,7 @@ from datetime import datetime
 
 from triplane.audit.digest import parse_digest
 from triplane.audit.model import EventFilter
+from triplane.controllers.quarantine import unlogged
 from triplane.domain.collection import SPEAKS_OF_BLOBS, StoredBlob
 from triplane.domain.events import blob_uid
 from triplane.errors import BlobErased, BlobLost, BlobMissing, BlobQuarantined
@@ -106,6 +107,10 @@ class WatchedContent:
         """See ``KeptContent.owner``."""
         return await self._inner.owner(origin)
 
+    def quarantined(self) -> AsyncIterator[str]:
+        """See ``KeptContent.quarantined``."""
+        return self._inner.quarantined()
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``."""
         return await self._inner.tidy(before=before)
@@ -126,6 +131,8 @@ class WatchedContent:
                 f"{digest} was found altered and moved aside (log entry {newest[0].seq}); find out what altered it, "
                 "then store the right content again"
             )
+        if isinstance(error, BlobQuarantined) and digest in await unlogged(self._inner, self._log):
+            return BlobQuarantined(str(error))
         if owned:
             return BlobLost(
                 f"{digest} is lost: it belongs to a namespace, and no log entry says that it was erased; restore it "

@@ -93,6 +93,10 @@ class KeptContent(ContentStore, Protocol):
         collect what only the other needs."""
         ...
 
+    def quarantined(self) -> AsyncIterator[str]:
+        """The digest of everything that lies in quarantine, ascending, each as often as something was moved aside."""
+        ...
+
     async def tidy(self, *, before: datetime) -> int:
         """Remove what dead writers left before then, and what is kept twice; returns how many. For the lease's
         holder."""

@@ -17,6 +17,7 @@ from tests.integration.gateway.world import OPERATOR, RUNNER, World, running, sh
 from typer.testing import CliRunner
 
 from triplane.adapters.memory.contentstore import MemoryContentStore
+from triplane.audit.model import EventFilter
 from triplane.cli import blob as commands
 from triplane.cli.gateway import Gateway
 from triplane.controllers.scrub import scrub as scrub_of
@@ -134,6 +135,69 @@ async def test_of_a_blob_that_is_not_known_nothing_is_claimed(world: World, trip
     assert answer.status_code == 404
     assert "never stored" not in answer.text
     assert "`triplane blob check` names it if the log needs it, archived entries included" in answer.text
+
+
+async def moved_aside_unlogged(backends: GatewayBackends, content: bytes) -> str:
+    """As a gateway that is fenced leaves it: moved aside, and no entry."""
+
+    async def refuse(digest: str, place: str) -> None:
+        raise Fenced("a newer gateway has taken over")
+
+    store: Any = backends.content
+    digest = await backends.content.store(content)
+    await backends.sessions.own_blob("team", digest)
+    store._blobs[digest] = b"altered"
+    record, store._on_quarantine = store._on_quarantine, refuse
+    with pytest.raises(Fenced):
+        [chunk async for chunk in backends.content.resolve(digest)]
+    store._on_quarantine = record
+    return digest
+
+
+async def quarantines(backends: GatewayBackends) -> list[str]:
+    found = await backends.log.query(EventFilter(types=frozenset({"blob.quarantined"})))
+    return [item.entry["data"]["digest"] for item in found]
+
+
+async def test_what_was_moved_aside_and_not_logged_is_logged_by_the_next_scrub_which_counts_it(
+    world: World, triplane: Callable[..., Any]
+) -> None:
+    digest = await moved_aside_unlogged(world.backends, b"content")
+    read = await world.call("GET", f"/v1/blobs/{digest}?namespace=team", OPERATOR)
+    assert (read.status_code, read.json()["error"]["reason"]) == (409, "BlobQuarantined")
+    found = await triplane("scrub")
+    assert found.exit_code == 1
+    assert f"altered, moved to quarantine: {digest}" in found.stdout
+    assert await quarantines(world.backends) == [digest]
+    read = await world.call("GET", f"/v1/blobs/{digest}?namespace=team", OPERATOR)
+    assert (read.status_code, read.json()["error"]["reason"]) == (409, "BlobQuarantined")
+    assert (await triplane("scrub")).exit_code == 0
+    assert await quarantines(world.backends) == [digest], "once"
+
+
+async def test_a_blob_that_was_quarantined_erased_and_put_again_and_is_gone_is_lost(
+    world: World, triplane: Callable[..., Any]
+) -> None:
+    """What lies in quarantine is an old story, and logged."""
+    digest = await world.put_in("team", b"content")
+    world.backends.content._blobs[digest] = b"altered"  # type: ignore[attr-defined]
+    await triplane("scrub")
+    await world.put_in("team", b"content")
+    await triplane("erase", "--yes", digest)
+    await world.put_in("team", b"content")
+    await world.backends.content.delete(digest)
+    read = await world.call("GET", f"/v1/blobs/{digest}?namespace=team", OPERATOR)
+    assert read.json()["error"]["reason"] == "BlobLost"
+
+
+async def test_what_was_moved_aside_and_not_logged_is_logged_when_the_gateway_starts(
+    old: GatewayBackends, tmp_path: Path
+) -> None:
+    digest = await moved_aside_unlogged(old, b"content")
+    async with running(old, tmp_path, collect_seconds=0, scrub_seconds=0), asyncio.timeout(60):
+        while not await quarantines(old):
+            await asyncio.sleep(0.02)
+    assert await quarantines(old) == [digest]
 
 
 async def test_every_blob_that_the_log_names_is_looked_up(world: World, triplane: Callable[..., Any]) -> None:

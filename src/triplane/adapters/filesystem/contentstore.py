@@ -200,6 +200,11 @@ class FilesystemContentStore:
         """See ``KeptContent.owner``."""
         return await _to_end(self._keeping.owner, origin)
 
+    async def quarantined(self) -> AsyncIterator[str]:
+        """See ``KeptContent.quarantined``."""
+        for digits in await _to_end(self._shards.in_quarantine):
+            yield digest_of_hex(digits)
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Temporary files of dead writers go at the next start as well."""
         return await _to_end(self._keeping.tidy, before)

@@ -206,6 +206,11 @@ class Shards:
         finally:
             os.close(folder)
 
+    def in_quarantine(self) -> list[str]:
+        """Digits of whatever was moved aside, ascending; some more than once."""
+        found = (name.partition(".")[0] for name in self._names(QUARANTINE))
+        return [digits for digits in found if _HEX.fullmatch(digits)]
+
     def missing(self, digits: str) -> BlobMissing:
         """The error for a blob that is not there; says if it was quarantined."""
         aside = self.quarantined(digits)

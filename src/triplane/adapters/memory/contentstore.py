@@ -192,6 +192,11 @@ class MemoryContentStore:
         self._owner = self._owner or origin
         return self._owner
 
+    async def quarantined(self) -> AsyncIterator[str]:
+        """See ``KeptContent.quarantined``."""
+        for digest in sorted(digest for digest, each in self._quarantined.items() for _ in each):
+            yield digest
+
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Only holds that are over are left behind here."""
         over = [key for key, until in self._holds.items() if until <= min(before, self._clock.now())]

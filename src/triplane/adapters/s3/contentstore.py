@@ -18,7 +18,7 @@ from triplane.adapters.clock import SystemClock
 from triplane.adapters.s3.bucket import Bucket, Found, S3Place, Upload
 from triplane.adapters.s3.incoming import Incoming
 from triplane.adapters.s3.keeping import Keeping, S3Lease
-from triplane.adapters.s3.names import QUARANTINE, TEMPORARY, folder_of
+from triplane.adapters.s3.names import QUARANTINE, TEMPORARY, folder_of, quarantined_digits_of
 from triplane.adapters.s3.turns import Turns
 from triplane.adapters.uncancelled import uncancelled
 from triplane.audit.digest import digest_of_hex, parse_digest
@@ -300,6 +300,13 @@ class S3ContentStore:
     async def owner(self, origin: str) -> str:
         """See ``KeptContent.owner``. Needs a service with conditional PUT."""
         return await self._keeping.owner(origin)
+
+    async def quarantined(self) -> AsyncIterator[str]:
+        """See ``KeptContent.quarantined``."""
+        async for found in self._bucket.list(QUARANTINE):
+            digits = quarantined_digits_of(found.key)
+            if digits is not None:
+                yield digest_of_hex(digits)
 
     async def tidy(self, *, before: datetime) -> int:
         """See ``KeptContent.tidy``. Unfinished multipart uploads are invisible here: give the bucket a lifecycle rule

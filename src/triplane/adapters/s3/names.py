@@ -11,6 +11,7 @@ LEASES: Final = "lease"
 OWNER: Final = "owner"
 
 _BLOB = re.compile(r"blobs/sha256/([0-9a-f]{2})/([0-9a-f]{2})/([0-9a-f]{64})/[0-9a-f]+", re.ASCII)
+_QUARANTINED = re.compile(r"quarantine/([0-9a-f]{64})/[^/]+", re.ASCII)
 _HOLD = re.compile(r"holds/([0-9a-f]{64})/([a-z0-9-]+)", re.ASCII)
 
 
@@ -25,6 +26,12 @@ def digits_of(key: str) -> str | None:
     if found is None or found.group(3)[:4] != found.group(1) + found.group(2):
         return None
     return found.group(3)
+
+
+def quarantined_digits_of(key: str) -> str | None:
+    """In whose place this was found."""
+    found = _QUARANTINED.fullmatch(key)
+    return None if found is None else found.group(1)
 
 
 def hold_of(key: str) -> tuple[str, str] | None:
