@@ -215,6 +215,11 @@ class SqliteBlobs:
             database.execute("INSERT INTO owner VALUES (1, ?) ON CONFLICT DO NOTHING", (origin,))
             return str(database.execute("SELECT origin FROM owner").fetchone()[0])
 
+    async def quarantined(self) -> AsyncIterator[str]:
+        """Ascending, each as often as it was moved aside."""
+        for (digest,) in self._database.execute("SELECT digest FROM quarantine ORDER BY digest").fetchall():
+            yield digest
+
     async def tidy(self, *, before: datetime) -> int:
         """Holds that are over, and readers that died."""
         old = before.timestamp()
