@@ -180,8 +180,14 @@ class LogAndModel(RuleBasedStateMachine):
             return await asyncio.gather(*(self.logs[who].append(bodies) for who, bodies in calls))
 
         answers = [(bodies, receipts) for (_, bodies), receipts in zip(calls, self.run(both()), strict=True)]
-        for bodies, receipts in sorted(answers, key=lambda each: max(receipt.seq for receipt in each[1])):
+        for bodies, receipts in sorted(answers, key=lambda each: self.place(each[1])):
             self.take(bodies, receipts)
+
+    def place(self, receipts: Sequence[Receipt]) -> tuple[int, int, bool]:
+        """Which of two calls came first. Where both name the newest entry, the one that came second has no new one of
+        its own, and the order of the new ones is that of the first."""
+        new = list(dict.fromkeys(receipt.seq for receipt in receipts if receipt.seq >= len(self.bodies)))
+        return max(receipt.seq for receipt in receipts), -len(new), new != sorted(new)
 
     @rule(who=WHO)
     def begins_an_epoch(self, who: int) -> None:
