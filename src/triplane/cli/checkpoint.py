@@ -137,6 +137,10 @@ async def _checkpoint(current: "Settings", kubeconfig: "Path | None") -> dict[st
             }
             for item in findings
         ],
+        "elsewhere": {
+            "anchors": sorted({*outside.ledger.given()} - {anchor.uri for anchor in outside.anchors}),
+            "witnesses": _others(octets, signed.checkpoint.origin, [item.key.name for item in outside.witnesses]),
+        },
         "contradicted": any(item.contradicts for item in findings),
     }
 
@@ -174,6 +178,13 @@ def _witnesses(octets: bytes, signed: "SignedCheckpoint", keys: list[Any]) -> li
     ]
 
 
+def _others(octets: bytes, origin: str, known: "Sequence[str]") -> list[str]:
+    """Names under which others than the log and these witnesses have signed. Whether they did is not checked."""
+    from triplane.audit.note import parse_note
+
+    return sorted({line.name for line in parse_note(octets).signatures} - {origin, *known})
+
+
 def _show(found: dict[str, Any]) -> None:
     typer.echo(found["note"], nl=False)
     typer.echo("")
@@ -190,3 +201,7 @@ def _show(found: dict[str, Any]) -> None:
     for item in found["places"]:
         if item["standing"] not in {"Continues", "Absent", "WriteOnly"}:
             note(item["message"])
+    for uri in found["elsewhere"]["anchors"]:
+        note(f"not compared: {uri} was given checkpoints, and TRIPLANE_ANCHORS does not name it here")
+    for name in found["elsewhere"]["witnesses"]:
+        note(f"not checked: a signature of {name}, which TRIPLANE_WITNESSES does not name here")

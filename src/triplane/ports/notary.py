@@ -41,6 +41,10 @@ class Ledger(Protocol):
         """Remember that. Durable when it returns."""
         ...
 
+    def given(self) -> Sequence[str]:
+        """Every anchor that was ever given one, by its URI."""
+        ...
+
 
 class Anchor(Protocol):
     """A place outside that holds the latest checkpoint, and that whoever owns the database does not own."""

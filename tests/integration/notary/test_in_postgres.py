@@ -151,7 +151,7 @@ async def test_the_columns_of_a_checkpoint_cannot_say_other_than_its_note(databa
         admin.execute("INSERT INTO log.checkpoints VALUES ('o', 3, decode(repeat('00', 32), 'hex'), 'o\n4\n')")
 
 
-def triplane(home: Path, database: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
+def triplane(home: Path, database: Database, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("TRIPLANE_", "KUBECONFIG"))}
     more = {
         "TRIPLANE_HOME": str(home),
@@ -160,7 +160,7 @@ def triplane(home: Path, database: Database, *arguments: str) -> subprocess.Comp
     }
     return subprocess.run(
         [sys.executable, "-m", "triplane.cli.main", "log", *arguments],
-        env=kept | more,
+        env=kept | more | settings,
         capture_output=True,
         text=True,
         timeout=60,
@@ -188,6 +188,19 @@ async def test_the_command_shows_the_checkpoint_and_who_holds_it(
         admin.execute("UPDATE log.entries SET leaf = set_byte(leaf, 0, 1 + get_byte(leaf, 0) % 255) WHERE seq = 3")
     tampered = triplane(home, database, "checkpoint")
     assert (tampered.returncode, "not the ones that were signed" in tampered.stderr) == (1, True)
+
+
+async def test_the_command_tells_of_holders_that_the_settings_here_do_not_name(
+    world: NotaryWorld, database: Database, home: Path, tmp_path: Path
+) -> None:
+    await world.grow(20)
+    await world.signed()
+    other = f"file:{tmp_path}/other"
+    shown = triplane(home, database, "checkpoint", TRIPLANE_ANCHORS=other)
+    assert shown.returncode == 0, shown.stderr
+    assert f"not compared: file:{home}/anchor/checkpoint was given checkpoints" in shown.stderr
+    assert "not checked" not in shown.stderr
+    assert "not compared" not in triplane(home, database, "checkpoint").stderr
 
 
 async def test_the_command_names_what_was_signed_for_another_log(

@@ -8,7 +8,7 @@ before or after it and two notaries cannot both believe to be the last.
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
@@ -51,6 +51,10 @@ class FolderLedger:
         with self._locked():
             document = json.dumps({**self._anchors(), anchor: size}, indent=2, sort_keys=True)
             self._write(ANCHORED, f"{document}\n".encode())
+
+    def given(self) -> Sequence[str]:
+        """See ``Ledger.given``."""
+        return sorted(self._anchors())
 
     def _anchors(self) -> dict[str, int]:
         octets = self._octets(ANCHORED)

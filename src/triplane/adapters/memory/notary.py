@@ -31,6 +31,10 @@ class MemoryLedger:
         """See ``Ledger.note_anchored``."""
         self.anchors[anchor] = size
 
+    def given(self) -> Sequence[str]:
+        """See ``Ledger.given``."""
+        return sorted(self.anchors)
+
 
 class MemoryNotaryKeys:
     """``triplane.ports.NotaryKeys``: the same seeds give the same keys, the newest first."""

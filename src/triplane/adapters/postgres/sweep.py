@@ -171,9 +171,8 @@ class _Sweep:
             return broken_at(0, BreakReason.CHECKPOINT_MISMATCH, message)
         trunk.first, trunk.prev = upto, leaf.hex()
         broken = await self._stayed(upto) and await self._stayed(upto)  # the first look may meet an archiving's end
-        if (
-            broken is not None and broken.seq >= upto
-        ):  # what told of the archiving is gone; the chain may say from where
+        # What told of the archiving may be gone; the chain says from where.
+        if broken is not None and broken.seq >= upto:
             found = await self._to_end()
             return found if found is not None and found.seq < broken.seq else broken
         if broken is None and self._asked.given.archived is not None:
