@@ -29,6 +29,7 @@ def root(tmp_path: Path) -> Path:
     for tier in TIERS:
         (tmp_path / "tests" / tier).mkdir(parents=True)
         (tmp_path / "tests" / tier / f"test_{tier}.py").write_text(_PASSES)
+    (tmp_path / "tests" / "contract" / "conftest.py").write_text("")  # as there are; pytest has paths of its own then
     return tmp_path
 
 
