@@ -81,7 +81,7 @@ def verify_artifact(
 
 def verify_kept(now: Checkpoint, kept: bytes, trust: CheckpointTrust, growths: Sequence[Growth]) -> Growth | None:
     """Whether a checkpoint that somebody kept and the one that is shown now tell one story, whichever is older. Returns
-    which of ``growths`` leads from one to the other; None where none is needed.
+    which of ``growths`` leads from one to the other; None where none does and none is needed.
 
     Raises ``InvalidNote`` (another log, a signature, a fork), ``InvalidProof``, or ``GrowthMissing`` when their sizes
     differ and none of ``growths`` is about them.
@@ -97,12 +97,12 @@ def verify_kept(now: Checkpoint, kept: bytes, trust: CheckpointTrust, growths: S
             f"{now.root.hex()} in the one shown. Keep both, they prove it; trust neither copy of the log",
         )
     small, large = sorted((seen, now), key=lambda item: item.size)
-    if small.size in (0, large.size):
-        return None
     for growth in growths:
         if growth.old_size == small.size and _says(growth.checkpoint, large):
             verify_consistency(small.size, large.size, growth.proof, small.root, large.root)
             return growth
+    if small.size in (0, large.size):
+        return None
     raise GrowthMissing(
         f"nothing leads from the checkpoint of {small.size} entries to that of {large.size}: get it with "
         f"`triplane proof consistency {small.size} --to {large.size} -o FILE`, and give --consistency FILE"

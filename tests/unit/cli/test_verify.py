@@ -167,13 +167,19 @@ def test_a_kept_checkpoint_is_held_against_the_one_shown_whichever_is_older(
         code, said = run(bundle, "--earlier", earlier)
         assert code == 2, "nothing leads from one to the other: nothing is said of the log"
         assert f"triplane proof consistency {small} --to {large}" in said
-    growth = placed(tmp_path / "growth", make_request(small, TRUE.growth(small, large), TRUE.signed(large)))
-    leads = ("--consistency", growth) if small != large else ()
-    code, said = run(bundle, "--earlier", earlier, *leads)
+    asked = make_request(small, TRUE.growth(small, large), TRUE.signed(large))
+    code, said = run(bundle, "--earlier", earlier, "--consistency", placed(tmp_path / "growth", asked))
     assert (code, f"consistent with {earlier}: {kept} entries" in said) == (0, True), said
 
 
-@pytest.mark.parametrize(("kept", "small", "large"), [(20, 20, 20), (20, 9, 20), (9, 8, 20)])
+def test_a_proof_between_equal_sizes_holds_nothing(tmp_path: Path) -> None:
+    asked = make_request(20, (bytes(32),), TRUE.signed(20))
+    more = ["--earlier", placed(tmp_path / "kept", TRUE.signed(20)), "--consistency", placed(tmp_path / "g", asked)]
+    code, said = run(placed(tmp_path / "p", TRUE.bundle(13, 20)), *more)
+    assert (code, "NOT VERIFIED: ProofTooLong" in said) == (1, True), said
+
+
+@pytest.mark.parametrize(("kept", "small", "large"), [(20, 9, 20), (9, 8, 20)])
 def test_a_proof_that_leads_from_none_of_what_was_kept_is_refused(
     kept: int, small: int, large: int, tmp_path: Path
 ) -> None:
