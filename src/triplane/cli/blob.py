@@ -11,6 +11,7 @@ import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, gateway
 from triplane.cli.output import Format, FormatOption, columns, emit, note
+from triplane.cli.trust import written
 from triplane.errors import InvalidDigest, InvalidInput
 
 if TYPE_CHECKING:
@@ -225,23 +226,16 @@ def store(opened: "Gateway", path: Path) -> tuple[str, int]:
 
 
 def save(opened: "Gateway", digest: str, file: Path | None) -> None:
-    """Write the blob to the file (whole or not at all) or to standard output."""
+    """Write the blob to the file (see ``written``) or to standard output."""
     _check_digest(digest)
     if file is None:
         for chunk in opened.fetch(digest):
             sys.stdout.buffer.write(chunk)
         sys.stdout.buffer.flush()
         return
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        with partial.open("wb") as target:
-            for chunk in opened.fetch(digest):
-                target.write(chunk)
-        partial.replace(file)
-    except OSError as error:
-        raise InvalidInput(f"cannot write {file}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with written(file) as target:
+        for chunk in opened.fetch(digest):
+            target.write(chunk)
     note(f"{file} written")
 
 

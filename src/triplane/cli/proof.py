@@ -13,7 +13,7 @@ import typer
 
 from triplane.cli.connect import ContextOption, KubeconfigOption, NamespaceOption, access, gateway
 from triplane.cli.output import note
-from triplane.cli.trust import ArchiveOption, read_checkpoint, write_file
+from triplane.cli.trust import ArchiveOption, read_checkpoint, written
 from triplane.errors import Archived, Corrupt, InvalidProof, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -175,5 +175,6 @@ def _give(octets: bytes, file: Path | None) -> None:
         sys.stdout.buffer.write(octets)
         sys.stdout.buffer.flush()
         return
-    write_file(file, octets)
+    with written(file) as target:
+        target.write(octets)
     note(f"{file} written")

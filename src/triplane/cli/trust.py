@@ -3,10 +3,11 @@
 import hashlib
 import os
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import BufferedReader
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -112,13 +113,20 @@ def digest_of_file(path: Path, *, links: bool = True) -> str:
         raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
 
 
-def write_file(path: Path, octets: bytes) -> None:
-    """Whole or not at all. Raises ``InvalidInput``."""
-    partial = path.with_name(f".{path.name}.partial")
+@contextmanager
+def written(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to, which is at ``path`` whole or not at all. What is there and is no file (a device, a pipe) is
+    written to as it is: put in its place, a file would take ``/dev/null`` from the whole machine. Raises
+    ``InvalidInput``."""
+    apart = path.is_file() or not path.exists()
+    target = path.with_name(f".{path.name}.partial") if apart else path
     try:
-        partial.write_bytes(octets)
-        partial.replace(path)
+        with target.open("wb") as file:
+            yield file
+        if apart:
+            target.replace(path)
     except OSError as error:
         raise InvalidInput(f"{path} cannot be written: {error.strerror}") from error
     finally:
-        partial.unlink(missing_ok=True)
+        if apart:
+            target.unlink(missing_ok=True)

@@ -66,6 +66,8 @@ class FileAnchor:
 
     def _write(self, note: bytes) -> None:
         try:
+            if self._path.is_char_device() or self._path.is_block_device():
+                raise Unavailable(f"{self._path} cannot be written: it is a device, and no file takes its place")
             self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_durably(self._path.parent / f".{self._path.name}.{token_hex(4)}", self._path, note, 0o644)
         except OSError as error:

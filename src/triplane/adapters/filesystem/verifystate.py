@@ -67,6 +67,8 @@ class VerifyState:
             "leaf": state.leaf,
             "time": state.time,
         }
+        if self._path.exists() and not self._path.is_file():
+            raise InvalidInput(f"{self._path} is no file, and none takes its place: name another for the state")
         partial = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}")
         try:
             with partial.open("xb") as file:
