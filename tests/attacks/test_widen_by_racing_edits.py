@@ -36,7 +36,7 @@ async def test_a_child_that_won_the_race_is_not_wider_for_it(monkeypatch: pytest
         return Resolved(use, use)
 
     with monkeypatch.context() as weak:
-        weak.setattr("triplane.domain.warrant.resolve", naive)
+        weak.setattr("triplane.controllers.warrants.resolve", naive)
         assert (await running(won())).work_order["authority"]["egress"] == ["*"], "the attack"
     assert (await running(won())).work_order["authority"]["egress"] == ["a.example"]
 

@@ -178,8 +178,8 @@ async def test_a_terminated_runner_ends_at_once_with_nothing_left(world: World) 
 
 async def test_the_import_is_fast_and_brings_no_foreign_authority() -> None:
     code = (
-        "import sys, time; began = time.perf_counter(); import triplane.session.runner; "
-        "took = time.perf_counter() - began; "
+        "import sys, time; began = time.process_time(); import triplane.session.runner; "
+        "took = time.process_time() - began; "
         "print(took, [m for m in ('kubernetes', 'kopf', 'psycopg', 'alembic') if m in sys.modules])"
     )
     best = 9.0
@@ -191,4 +191,4 @@ async def test_the_import_is_fast_and_brings_no_foreign_authority() -> None:
         took, foreign = said.decode().split(maxsplit=1)
         assert foreign.strip() == "[]"
         best = min(best, float(took))
-    assert best < 1.0, "0.4 s on a quiet machine"
+    assert best < 1.0, "0.4 s of processor time on a quiet machine"
