@@ -10,7 +10,7 @@ import pytest
 from tests.e2e.api import Api
 from tests.e2e.stack import condition, graph
 from tests.faults import workload
-from tests.faults.apiproxy import ApiProxy, Fate
+from tests.faults.apiproxy import ApiProxy, Fate, Stream
 from tests.faults.installation import Installation
 from tests.faults.witness import read_log
 from tests.faults.work import UNDISTURBED, Work, eventually
@@ -50,16 +50,22 @@ def edit(api: Api, namespace: str, title: str) -> None:
     api.merge(graph(namespace), {"spec": {"title": title}}).raise_for_status()
 
 
+def watching_graphs(proxy: ApiProxy) -> list[Stream]:
+    """The watches of Graphs that are open."""
+    return [stream for stream in proxy.streams if stream.resource == "graphs"]
+
+
 def test_of_coalesced_updates_the_last_is_answered(installation: Installation, api: Api, proxy: ApiProxy) -> None:
     namespace = "coalesced"
     workload.open_namespace(installation, namespace)
     workload.create(installation, "alice", [graph(namespace)])
     eventually(lambda: answered(api, namespace), 20, "the Graph has no status")
+    eventually(lambda: bool(watching_graphs(proxy)), 20, "nobody watches Graphs")  # a LIST may have told of it
+    stream = watching_graphs(proxy)[0]
     proxy.fate = in_namespace(namespace, "hold")
     with installation.api("alice") as alice:
         for number in range(5):
             edit(alice, namespace, f"title {number}")
-    stream = next(stream for stream in proxy.streams if stream.resource == "graphs")
     eventually(lambda: len(stream.held) == 5, 10, "the edits were not seen")
     assert not answered(api, namespace)
     proxy.fate = lambda _resource, _line: "pass"
