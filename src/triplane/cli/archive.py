@@ -9,7 +9,7 @@ import typer
 
 from triplane.cli.connect import settings
 from triplane.cli.output import Format, FormatOption, emit, note
-from triplane.cli.trust import KeysOption, trust_of
+from triplane.cli.trust import KeysOption, installation_trust
 from triplane.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -54,13 +54,11 @@ async def _archive(folder: Path, before: int | None, since: datetime | None, key
     from triplane.adapters.filesystem.exportfolder import ExportFolder
     from triplane.controllers.archiving import archive_log, first_since
     from triplane.controllers.exporting import StoredLog
-    from triplane.wiring import open_archive, own_trust
+    from triplane.wiring import open_archive
 
     async with open_archive(settings()) as backends:
         log = backends.log
-        trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
-        if trust is None:
-            raise InvalidInput("whose signature is to be checked? No key of the log is readable here: give --key")
+        trust = installation_trust(keys, log.origin)
         if since is not None:
             before = await first_since(log, since)
         with ExportFolder(folder) as target:

@@ -16,8 +16,8 @@ from triplane.cli.connect import (
     settings,
 )
 from triplane.cli.output import Format, FormatOption, columns, emit, note, one_line
-from triplane.cli.trust import NO_KEY, ArchiveOption, KeysOption, tiles_in, trust_of
-from triplane.errors import Archived, InvalidInput
+from triplane.cli.trust import ArchiveOption, KeysOption, installation_trust, tiles_in
+from triplane.errors import Archived
 
 if TYPE_CHECKING:
     from triplane.ports import EventLog
@@ -147,12 +147,8 @@ async def _rebuild(check: bool, archive: Path | None, keys: list[str] | None) ->
 
 async def _whole(log: "EventLog", archive: Path, keys: list[str] | None) -> "EventLog":
     from triplane.controllers.wholelog import whole_log
-    from triplane.wiring import own_trust
 
-    trust = trust_of(keys, None, None) if keys else own_trust(settings(), log.origin)
-    if trust is None:
-        raise InvalidInput(NO_KEY)
-    return await whole_log(log, tiles_in(archive), trust)
+    return await whole_log(log, tiles_in(archive), installation_trust(keys, log.origin))
 
 
 def _progress() -> Callable[[int, int], None]:

@@ -18,7 +18,7 @@ import typer
 
 from triplane.cli.connect import settings
 from triplane.cli.output import Format, FormatOption, emit, note, one_line
-from triplane.cli.trust import NO_KEY, KeysOption, read_checkpoint, tiles_in, trust_of
+from triplane.cli.trust import NO_KEY, ArchiveOption, KeysOption, read_checkpoint, tiles_in, trust_of
 from triplane.errors import InvalidInput
 
 if TYPE_CHECKING:
@@ -58,10 +58,7 @@ def verify(
         list[Path] | None,
         typer.Option("--earlier", help="A signed checkpoint you kept, which the log must continue. May be repeated."),
     ] = None,
-    archive: Annotated[
-        Path | None,
-        typer.Option("--archive", metavar="DIR", help="Hold what is kept of archived entries against their archive."),
-    ] = None,
+    archive: ArchiveOption = None,
     state: Annotated[
         Path | None, typer.Option("--state", help="Keep in this file how far it came, and go on from there.")
     ] = None,
@@ -75,7 +72,8 @@ def verify(
 
     The tree's root is compared with the latest published checkpoint and with those given: only that finds a log that
     was rewritten with all its hashes. Whose signature counts, --key says; without it, this installation's own keys.
-    Of archived entries leaf hashes are verified; their ids too with --archive, which is verified first.
+    Of archived entries leaf hashes are verified. With --archive, which is verified first, all that is kept of them is
+    held against it, their ids too.
     """
     from triplane.controllers.verify import Wanted
 

@@ -49,6 +49,18 @@ def trust_of(keys: list[str], witnesses: list[str] | None, quorum: int | None) -
     return CheckpointTrust(names.pop(), ring, seen, len(seen.keys) if quorum is None else quorum)
 
 
+def installation_trust(keys: list[str] | None, origin: str) -> "CheckpointTrust":
+    """Trust in the keys that were given, or else in this installation's own. Raises ``InvalidInput`` where there are
+    neither."""
+    from triplane.cli.connect import settings
+    from triplane.wiring import own_trust
+
+    trust = trust_of(keys, None, None) if keys else own_trust(settings(), origin)
+    if trust is None:
+        raise InvalidInput(NO_KEY)
+    return trust
+
+
 def read_file(path: Path, most: int = 1 << 24) -> bytes:
     """The octets of a file that was named. Raises ``InvalidInput``: without it nothing can be found out."""
     try:

@@ -313,9 +313,9 @@ async def test_verification_names_its_range_and_the_merkle_root(log: EventLog) -
 @pytest.mark.parametrize(("first", "last"), [(-1, 5), (0, 0), (1, None)])
 async def test_a_range_beyond_the_end_is_refused_and_no_break(log: EventLog, first: int, last: int | None) -> None:
     size, _ = await log.head()
-    beyond = {"first": size + first, "last": None if last is None else size + last}
+    until = None if last is None else size + last
     with pytest.raises(InvalidInput, match=f"has {size} entries, 0 to {size - 1}"):
-        await log.verify_chain(**beyond)  # type: ignore[arg-type]
+        await log.verify_chain(first=size + first, last=until)
 
 
 async def test_a_range_that_ends_before_it_begins_is_refused(log: EventLog) -> None:

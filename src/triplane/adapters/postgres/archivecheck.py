@@ -12,6 +12,7 @@ from typing import Any, Final, LiteralString
 import psycopg
 
 from triplane.adapters.postgres.archivedreferences import told
+from triplane.adapters.postgres.chunks import LOOK_UP
 from triplane.audit.chain import BreakReason, broken_at
 from triplane.audit.entry import open_entry
 from triplane.audit.merkle import leaf_hash
@@ -20,7 +21,6 @@ from triplane.audit.tiles import WIDTH
 from triplane.domain.collection import octets_of, references_of
 
 _LEAVES: Final = "SELECT leaf FROM log.archived_entries WHERE origin = %s AND seq >= %s AND seq < %s ORDER BY seq"
-_IDS: Final = "SELECT id, seq, body_sha256 FROM log.entry_ids WHERE origin = %s AND id = ANY (%s)"
 _NAMED: Final = """
     SELECT digest, bool_or(needed) FROM log.archived_references WHERE origin = %s AND digest = ANY (%s)
     GROUP BY digest"""
@@ -47,7 +47,7 @@ async def check_archived(connection: Connection, origin: str, upto: int, entries
     for first in range(0, upto, WIDTH):
         expected = await asyncio.to_thread(_expected, first, entries)
         leaves = await _rows(connection, _LEAVES, (origin, first, first + len(expected)))
-        indexed = {row[0]: row for row in await _rows(connection, _IDS, (origin, [one.id for one in expected]))}
+        indexed = {row[0]: row for row in await _rows(connection, LOOK_UP, (origin, [one.id for one in expected]))}
         named = sorted({digest for one in expected for digest in one.named})
         kept = dict(await _rows(connection, _NAMED, (origin, named))) if known else dict.fromkeys(named, True)
         if broken := _compared(expected, [row[0] for row in leaves], indexed, kept):

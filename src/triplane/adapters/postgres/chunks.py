@@ -32,7 +32,7 @@ _ENTRIES: Final = """
     FROM log.entries WHERE origin = %s AND seq >= %s AND seq < %s ORDER BY seq"""
 _INDEX: Final = "SELECT id, seq, body_sha256 FROM log.entry_ids WHERE origin = %s AND seq >= %s AND seq < %s"
 _BLOCKS: Final = " AND ctid >= %s::tid AND ctid < %s::tid"
-_LOOK_UP: Final = "SELECT id, seq, body_sha256 FROM log.entry_ids WHERE origin = %s AND id = ANY (%s)"
+LOOK_UP: Final = "SELECT id, seq, body_sha256 FROM log.entry_ids WHERE origin = %s AND id = ANY (%s)"
 _LOOK_UP_AT_ONCE: Final = 1000
 _LEAF_HASH: Final = sha256(b"\x00")
 
@@ -123,7 +123,7 @@ class Checker:
     def _are_indexed(self, missed: Sequence[Pointer]) -> bool:
         for at in range(0, len(missed), _LOOK_UP_AT_ONCE):
             part = missed[at : at + _LOOK_UP_AT_ONCE]
-            cursor = self._connection.execute(_LOOK_UP, (self._origin, [one[0] for one in part]), binary=True)
+            cursor = self._connection.execute(LOOK_UP, (self._origin, [one[0] for one in part]), binary=True)
             if set(cursor) != set(part):
                 return False
         return True
